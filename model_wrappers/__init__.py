@@ -1,0 +1,1 @@
+"""One file per lm-eval ``--model`` name. Imported lazily, by the names in ``plugin.py``."""

@@ -1,0 +1,82 @@
+"""modular_pluralism: the paper's method, in its three modes (section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pluralism_eval.distribution import mix, normalise, to_logprobs
+from pluralism_eval.schema import Answer, Message, Query, Selection
+
+from .composite import CompositeLM
+
+Messages = Sequence[tuple[Message, ...]]
+
+
+class ModularPluralism(CompositeLM):
+    """An LLM and a pool of community LMs. Round 1, for all modes at once: every message."""
+
+    method = "modular_pluralism"
+    uses_communities = True
+
+    def answer(self, queries: list[Query]) -> list[Answer]:
+        messages = self.pool.messages(queries, self.llm)
+        modes = {
+            "overton": self._overton,
+            "steerable": self._steerable,
+            "distributional": self._distributional,
+        }
+        answers: dict[int, Answer] = {}
+        for mode, method in modes.items():
+            part = [i for i, query in enumerate(queries) if query.mode == mode]
+            if part:
+                found = method([queries[i] for i in part], [messages[i] for i in part])
+                answers |= dict(zip(part, found, strict=True))
+        return [answers[i] for i in range(len(queries))]
+
+    def _overton(self, queries: list[Query], messages: Messages) -> list[Answer]:
+        """One response, with all k messages as passages."""
+        replies = self.respond(
+            queries, ["overton"] * len(queries), [[m.text for m in ms] for ms in messages]
+        )
+        return [
+            Answer(text, s.logprobs if s else (), s.greedy if s else -1, ms, sent=(sent,))
+            for (text, s, sent), ms in zip(replies, messages, strict=True)
+        ]
+
+    def _steerable(self, queries: list[Query], messages: Messages) -> list[Answer]:
+        """Select the message that best reflects the attribute, then answer given that one."""
+        texts = [[m.text for m in ms] for ms in messages]
+        picks = self.choose(queries, "select", texts, len(self.pool.names))
+        chosen = [[options[pick[0]]] for options, pick in zip(texts, picks, strict=True)]
+        replies = self.respond(queries, ["steerable"] * len(queries), chosen)
+        return [
+            Answer(
+                text=text,
+                logprobs=scores.logprobs if scores else (),
+                greedy=scores.greedy if scores else -1,
+                messages=ms,
+                selection=Selection(self.pool.names[index], raw, fallback),
+                sent=(selected, sent),
+            )
+            for (index, raw, fallback, selected), ms, (text, scores, sent) in zip(
+                picks, messages, replies, strict=True
+            )
+        ]
+
+    def _distributional(self, queries: list[Query], messages: Messages) -> list[Answer]:
+        """``d = Σ w_i d_i`` over the k option distributions, each given one message."""
+        k = len(self.weights)
+        flat = [query for query in queries for _ in range(k)]
+        passages = [[m.text] for ms in messages for m in ms]
+        replies = self.respond(flat, ["distributional"] * len(flat), passages)
+        answers = []
+        for i, ms in enumerate(messages):
+            own = replies[i * k : (i + 1) * k]
+            scores = [score for _, score, _ in own if score is not None]
+            parts = [normalise(score.logprobs) for score in scores]
+            mass = sum(w * m for w, (_, m) in zip(self.weights, parts, strict=True))
+            logprobs = to_logprobs(mix([d for d, _ in parts], self.weights), mass)
+            greedy = {score.greedy for score in scores}
+            agreed = greedy.pop() if len(greedy) == 1 else -1
+            answers.append(Answer("", logprobs, agreed, ms, sent=tuple(sent for _, _, sent in own)))
+        return answers

@@ -1,0 +1,80 @@
+"""``--use_cache``: finished answers on disk, keyed by method, model and query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlitedict import SqliteDict
+
+from pluralism_eval.cache import Store, digest
+from pluralism_eval.schema import Answer, Message, OptionScores, Query, Selection, Sent
+
+
+class _Bypassed(SqliteDict):
+    """lm-eval's cache, made to know nothing: its keys hold neither the model nor the doc."""
+
+    def __contains__(self, key: Any) -> bool:
+        return False
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        return None
+
+
+def bypass(database: Any) -> Path:
+    """Switch lm-eval's response cache off; returns where ours goes, beside its file."""
+    database.__class__ = _Bypassed
+    return Path(database.filename).with_suffix(".pluralism.sqlite")
+
+
+class AnswerCache:
+    """Answers of one method, model and configuration. Sampled generations are never kept."""
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self._store, self._fingerprint = Store(path, "answers"), fingerprint
+
+    def load(self, queries: Sequence[Query]) -> dict[str, Answer]:
+        """Query key → answer, for those known."""
+        keys = {
+            query.key: self._key(query)
+            for query in queries
+            if not query.generation.get("do_sample")
+        }
+        found = self._store.get(list(dict.fromkeys(keys.values())))
+        return {name: _from_dict(found[key]) for name, key in keys.items() if key in found}
+
+    def save(self, queries: Sequence[Query], answers: Mapping[str, Answer]) -> None:
+        self._store.put(
+            {
+                self._key(q): asdict(answers[q.key])
+                for q in queries
+                if not q.generation.get("do_sample")
+            }
+        )
+
+    def _key(self, query: Query) -> str:
+        content = asdict(query)
+        del content["key"], content["doc_id"]
+        return digest([self._fingerprint, content])
+
+
+def _from_dict(row: Mapping[str, Any]) -> Answer:
+    def scores(value: Mapping[str, Any] | None) -> OptionScores | None:
+        return (
+            None
+            if value is None
+            else OptionScores(tuple(value["logprobs"]), value["greedy"], value["uniform_fallback"])
+        )
+
+    return Answer(
+        text=row["text"],
+        logprobs=tuple(row["logprobs"]),
+        greedy=row["greedy"],
+        messages=tuple(Message(**m) for m in row["messages"]),
+        selection=Selection(**row["selection"]) if row["selection"] else None,
+        sent=tuple(
+            Sent(s["round"], s["prompt"], s["tokens_cut"], scores(s["scores"])) for s in row["sent"]
+        ),
+    )

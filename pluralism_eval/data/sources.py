@@ -1,0 +1,94 @@
+"""Finds the input file of a task: ``data=authors`` (downloaded once), ``sample`` or a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from pluralism_eval.cache import cache_root
+from pluralism_eval.errors import PluralismError
+
+DATA_VARIABLE = "PLURALISM_EVAL_DATA"
+COMMIT = "56bd05d2e6d824e93a5c0bee5ac26b56aeb299aa"
+_URL = "https://raw.githubusercontent.com/BunsenFeng/modular_pluralism/{commit}/input/{name}"
+
+INPUTS: dict[str, tuple[str, str]] = {
+    "overton": ("overton_test_valuekaleidoscope", "7cc251acb05437959d21e8285eb0930c2c0d8cb2"),
+    "vk": ("steerable_test_valuekaleidoscope", "d7886d4cd021a51408ef1f39631cce4917d50472"),
+    "opinionqa": ("steerable_test_opinionqa", "4bc80916b67743088f9a00c40bdf6e694b1c03be"),
+    "moralchoice": ("distributional_test_moralchoice", "9d5b4b2b4693fcebc257522c66946c9d8def9e9e"),
+    "globalopinionqa": (
+        "distributional_test_globalopinionqa",
+        "45cf72164350080230fe373c48e3e0192c448fa6",
+    ),
+}
+"""Task → (input name in the authors' repository, git blob id of ``<name>.json``)."""
+
+
+def input_file(task: str, data: str | None) -> Path:
+    """The JSON file of ``task``.
+
+    Args:
+        task: a key of :data:`INPUTS`.
+        data: ``authors``, ``sample`` or a folder; None reads ``$PLURALISM_EVAL_DATA``, then authors.
+
+    Raises:
+        PluralismError: no such folder or file, or a download that failed or is not what it should be.
+    """
+    data = str(data or os.environ.get(DATA_VARIABLE) or "authors")
+    name, blob = INPUTS[task]
+    if data == "authors":
+        return _download(f"{name}.json", blob)
+    folder = Path(str(files("pluralism_eval.data"))) / "sample" if data == "sample" else Path(data)
+    if not folder.is_dir():
+        raise PluralismError(f"data={data!r} is neither authors, nor sample, nor a folder")
+    for candidate in (folder / f"{name}.json", folder / f"{name}_small.json"):
+        if candidate.is_file():
+            return candidate
+    raise PluralismError(f"data={data!r} has neither {name}.json nor {name}_small.json")
+
+
+def blob_id(content: bytes) -> str:
+    """git's id of a file with this content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _download(name: str, blob: str) -> Path:
+    target = cache_root() / "data" / f"authors-{COMMIT[:12]}" / name
+    if target.is_file():
+        return target
+    content = _fetch(_URL.format(commit=COMMIT, name=name), name, target)
+    if blob_id(content) != blob:
+        raise PluralismError(
+            f"{name}: the download's git blob id is {blob_id(content)}, expected {blob}; nothing was kept, try again"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as scratch:
+        scratch.write(content)
+    os.replace(scratch.name, target)
+    return target
+
+
+def _fetch(url: str, name: str, target: Path) -> bytes:
+    import requests
+    from tqdm import tqdm
+
+    chunks: list[bytes] = []
+    try:
+        with requests.get(url, stream=True, timeout=30) as response:
+            response.raise_for_status()
+            size = int(response.headers.get("content-length", 0)) or None
+            with tqdm(total=size, unit="B", unit_scale=True, desc=name) as bar:
+                for chunk in response.iter_content(1 << 16):
+                    chunks.append(chunk)
+                    bar.update(len(chunk))
+    except requests.RequestException as error:
+        raise PluralismError(
+            f"data=authors: {name} is not in the cache and could not be downloaded ({type(error).__name__}). "
+            f"Go on with one of: --metadata data=sample (ships with the package); --metadata data=FOLDER with that "
+            f"file; put it at {target}; or set {DATA_VARIABLE}"
+        ) from error
+    return b"".join(chunks)

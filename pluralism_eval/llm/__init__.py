@@ -1,0 +1,1 @@
+"""The LLM: anything that can generate text and score options."""

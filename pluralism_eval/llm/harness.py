@@ -1,0 +1,252 @@
+"""An LLM over any lm-eval model.
+
+:class:`HarnessLLM` uses only what every lm-eval model offers (``generate_until``,
+``loglikelihood``). :class:`HFLLM` reads the next-token distribution of transformers models
+directly: one forward pass a prompt, all spellings of all options at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import logsumexp
+from tqdm import tqdm
+
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.schema import OptionScores, Turn
+
+
+class HarnessLLM:
+    """Text generation and option scoring over an lm-eval ``LM``."""
+
+    def __init__(self, inner: Any, name: str, batch_tokens: int = 8192) -> None:
+        self.inner = inner
+        self.name = name
+        """Model, revision and settings: what outputs depend on."""
+        self.batch_tokens = batch_tokens
+        self._can_score: bool | None = None
+
+    @property
+    def max_length(self) -> int:
+        """Context window in tokens, prompt and response together."""
+        return int(getattr(self.inner, "max_length", None) or 2048)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of ``text``; three characters a token where the model has no local tokenizer."""
+        try:
+            return len(self.inner.tok_encode(text))
+        except (AttributeError, NotImplementedError, TypeError):
+            return math.ceil(len(text) / 3)
+
+    def render(self, turns: Sequence[Turn], add_generation_prompt: bool = True) -> str:
+        """Chat turns → the model's own prompt string (``JsonChatStr`` for chat APIs)."""
+        rendered: str = self.inner.apply_chat_template(
+            list(turns), add_generation_prompt=add_generation_prompt
+        )
+        return rendered
+
+    def generate(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+        """One continuation per prompt; ``settings`` are lm-eval's ``gen_kwargs``."""
+        if not prompts:
+            return []
+        requests = [
+            self._instance("generate_until", (prompt, dict(settings)), i)
+            for i, prompt in enumerate(prompts)
+        ]
+        return [str(text) for text in self.inner.generate_until(requests)]
+
+    def continuation_logprobs(
+        self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
+    ) -> list[OptionScores]:
+        """Log-likelihood of every continuation: [n_prompts] scores with [n_options] nats."""
+        pairs = [(p, c) for p, options in zip(prompts, continuations, strict=True) for c in options]
+        scored = iter(self._loglikelihood(pairs))
+        results = []
+        for options in continuations:
+            part = [next(scored) for _ in options]
+            greedy = next((i for i, (_, is_greedy) in enumerate(part) if is_greedy), -1)
+            results.append(OptionScores(tuple(float(ll) for ll, _ in part), greedy))
+        return results
+
+    def option_logprobs(
+        self,
+        prompts: Sequence[str],
+        letters: Sequence[Sequence[str]],
+        top_tokens: int | None = None,
+    ) -> list[OptionScores]:
+        """Probability of each option letter as next text, its spellings (``A``, `` A``) summed.
+
+        Args:
+            prompts: [n_prompts].
+            letters: [n_prompts][n_options].
+            top_tokens: only for models with a full distribution (:class:`HFLLM`).
+        """
+        if top_tokens is not None:
+            raise PluralismError(
+                f"preset=reference reads the {top_tokens} likeliest tokens, which {self.name} does not expose "
+                "through lm-eval; use preset=paper or a transformers model (llm=hf)"
+            )
+        spelled = [
+            [self._spellings(p, letter) for letter in options]
+            for p, options in zip(prompts, letters, strict=True)
+        ]
+        pairs = [
+            (p, s)
+            for p, options in zip(prompts, spelled, strict=True)
+            for forms in options
+            for s in forms
+        ]
+        scored = iter(self._loglikelihood(pairs))
+        results = []
+        for options in spelled:
+            parts = [[next(scored) for _ in forms] for forms in options]
+            greedy = next((i for i, part in enumerate(parts) if any(g for _, g in part)), -1)
+            results.append(
+                OptionScores(
+                    tuple(float(logsumexp([ll for ll, _ in part])) for part in parts), greedy
+                )
+            )
+        return results
+
+    def check_scoring(self) -> None:
+        """Raises PluralismError if the model has no log-probabilities. One tiny request, once."""
+        if self._can_score is None:
+            try:
+                self.inner.loglikelihood(
+                    [self._instance("loglikelihood", ("Question: 1 or 2?\nAnswer:", " 1"), 0)]
+                )
+                self._can_score = True
+            except NotImplementedError:
+                self._can_score = False
+        if not self._can_score:
+            raise PluralismError(
+                f"{self.name} gives no log-probabilities, which option tasks need. Use a model that does "
+                "(hf, vllm, local-completions, openai-completions), or only generation tasks (pluralism_overton_nli)"
+            )
+
+    def _spellings(self, prompt: str, letter: str) -> list[str]:
+        forms = [f" {letter}", letter]
+        encode = getattr(self.inner, "_encode_pair", None)
+        if encode is None or not isinstance(prompt, str):
+            return forms
+        try:
+            encoded = {tuple(encode(prompt, form)[1]): form for form in forms}
+        except (AttributeError, NotImplementedError, TypeError):
+            return forms
+        return list(encoded.values())  # one entry where both spellings are the same tokens
+
+    def _loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
+        if not pairs:
+            return []
+        unique = list(dict.fromkeys(pairs))
+        requests = [self._instance("loglikelihood", pair, i) for i, pair in enumerate(unique)]
+        known = dict(zip(unique, self.inner.loglikelihood(requests), strict=True))
+        return [known[pair] for pair in pairs]
+
+    @staticmethod
+    def _instance(kind: str, arguments: tuple[Any, ...], index: int) -> Any:
+        from lm_eval.api.instance import Instance
+
+        return Instance(kind, doc={}, arguments=arguments, idx=0, metadata=("pluralism", index, 1))
+
+
+class HFLLM(HarnessLLM):
+    """A decoder-only transformers model inside lm-eval's ``HFLM``."""
+
+    def __init__(self, inner: Any, name: str, batch_tokens: int = 8192) -> None:
+        super().__init__(inner, name, batch_tokens)
+        self._can_score = True
+        self._by_text: dict[str, list[int]] | None = None
+
+    def option_logprobs(
+        self,
+        prompts: Sequence[str],
+        letters: Sequence[Sequence[str]],
+        top_tokens: int | None = None,
+    ) -> list[OptionScores]:
+        """See the base class; one forward pass per distinct prompt, batched by token count.
+
+        With ``top_tokens``, the authors' rule instead: among that many likeliest tokens the first
+        that matches the letter, and equal scores for all options if none does.
+        """
+        wanted = list(dict.fromkeys((p, tuple(o)) for p, o in zip(prompts, letters, strict=True)))
+        tokens = [self.inner.tok_encode(prompt) for prompt, _ in wanted]
+        order = sorted(range(len(wanted)), key=lambda i: -len(tokens[i]))
+        found: dict[int, OptionScores] = {}
+        with tqdm(
+            total=len(wanted),
+            desc="options",
+            unit="prompt",
+            disable=None if len(wanted) > 1 else True,
+        ) as bar:
+            while order:
+                rows = max(1, self.batch_tokens // len(tokens[order[0]]))
+                batch, order = order[:rows], order[rows:]
+                logprobs = self._next_token_logprobs([tokens[i] for i in batch])
+                for i, row in zip(batch, logprobs, strict=True):
+                    found[i] = self._read(row, wanted[i][1], top_tokens)
+                bar.update(len(batch))
+        index = {pair: i for i, pair in enumerate(wanted)}
+        return [found[index[p, tuple(o)]] for p, o in zip(prompts, letters, strict=True)]
+
+    def token_ids(self, text: str) -> list[int]:
+        """All vocabulary entries that spell ``text``, white space around it aside."""
+        if self._by_text is None:
+            tokenizer = self.inner.tokenizer
+            special = set(tokenizer.all_special_ids)
+            self._by_text = {}
+            for i, piece in enumerate(tokenizer.batch_decode([[i] for i in range(len(tokenizer))])):
+                if i not in special:
+                    self._by_text.setdefault(piece.strip(), []).append(i)
+        ids = self._by_text.get(text, [])
+        if not ids:
+            raise PluralismError(
+                f"the tokenizer of {self.name} has no single token for option {text!r}; score with readout=harness"
+            )
+        return ids
+
+    def _next_token_logprobs(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        import torch
+
+        longest = max(len(row) for row in rows)
+        pad = self.inner.tokenizer.pad_token_id or 0
+        ids = torch.tensor(
+            [[pad] * (longest - len(row)) + list(row) for row in rows], device=self.inner.device
+        )
+        mask = torch.tensor(
+            [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.inner.device
+        )
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        with torch.inference_mode():
+            output = self.inner.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                logits_to_keep=1,
+                use_cache=False,
+            )
+            logprobs: np.ndarray = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
+        if np.isnan(logprobs).any():
+            raise PluralismError(
+                f"{self.name} returned NaN logits (a broken dtype? try dtype=float32 or bfloat16)"
+            )
+        return logprobs
+
+    def _read(
+        self, row: np.ndarray, letters: Sequence[str], top_tokens: int | None
+    ) -> OptionScores:
+        ids = [self.token_ids(letter) for letter in letters]
+        best = int(row.argmax())
+        greedy = next((i for i, forms in enumerate(ids) if best in forms), -1)
+        if top_tokens is None:
+            return OptionScores(
+                tuple(float(logsumexp(row[forms].astype(np.float64))) for forms in ids), greedy
+            )
+        top = np.argsort(-row)[:top_tokens].tolist()
+        first = [next((t for t in top if t in forms), None) for forms in ids]
+        if all(t is None for t in first):
+            return OptionScores((-math.log(len(ids)),) * len(ids), -1, uniform_fallback=True)
+        return OptionScores(tuple(-math.inf if t is None else float(row[t]) for t in first), greedy)

@@ -1,0 +1,80 @@
+"""Builds the LLM that the settings name. Within a process, equal settings share one model."""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakValueDictionary
+
+from pluralism_eval.cache import digest
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm import embedded
+from pluralism_eval.llm.harness import HFLLM, HarnessLLM
+from pluralism_eval.settings import Settings
+
+_EMBEDDED_BATCH = 8  # lm-eval's default of 1 makes a 135M model wait for memory
+_alive: WeakValueDictionary[str, HarnessLLM] = WeakValueDictionary()
+
+
+def load_llm(
+    settings: Settings,
+    batch_size: int | str | None = None,
+    max_batch_size: int | None = None,
+    device: str | None = None,
+) -> HarnessLLM:
+    """The LLM of ``settings``; ``batch_size`` and ``device`` are lm-eval's flags.
+
+    Raises:
+        PluralismError: unknown model name, or one of our own methods as its own LLM.
+    """
+    from pluralism_eval.plugin import METHODS, register_models
+
+    register_models()
+    from lm_eval.api.registry import get_model, model_registry
+
+    kind, args = settings.llm, dict(settings.llm_args)
+    if kind.removeprefix("pluralism_") in METHODS:
+        raise PluralismError(
+            f"llm={kind!r} is a method, not an LLM; name the model it should work with"
+        )
+    if kind == "embedded":
+        kind, args = "hf", {"pretrained": embedded.locate(), "dtype": "float32"} | args
+        if batch_size in (None, 1, "1"):
+            batch_size = _EMBEDDED_BATCH
+    elif kind not in model_registry:
+        raise PluralismError(
+            f"llm={kind!r} is unknown. Allowed: embedded, {', '.join(sorted(model_registry.keys()))}"
+        )
+    if isinstance(batch_size, str) and batch_size.isdigit():
+        batch_size = int(batch_size)
+    key = digest([kind, args, batch_size, max_batch_size, device, settings.batch_tokens])
+    if key not in _alive:
+        inner = get_model(kind).create_from_arg_obj(
+            args, {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
+        )
+        llm = _wrapper(inner)(inner, _identity(settings, args), settings.batch_tokens)
+        _alive[key] = llm
+        return llm
+    return _alive[key]
+
+
+def _wrapper(inner: Any) -> type[HarnessLLM]:
+    from lm_eval.models.huggingface import HFLM
+
+    causal = (
+        isinstance(inner, HFLM)
+        and inner.backend == "causal"
+        and not getattr(inner, "MULTIMODAL", False)
+    )
+    return HFLLM if causal else HarnessLLM
+
+
+_SECRET = ("key", "token", "secret", "password", "header")
+
+
+def _identity(settings: Settings, args: dict[str, Any]) -> str:
+    """Name and arguments, without secrets and without the cache folder of the embedded model."""
+    shown = {k: v for k, v in args.items() if not any(word in k.lower() for word in _SECRET)}
+    if settings.llm == "embedded":
+        shown["pretrained"] = embedded.HUB_ID
+    rest = ",".join(f"{k}={v}" for k, v in sorted(shown.items()))
+    return f"{settings.llm}({rest})"

@@ -1,0 +1,1 @@
+"""Scores: distances, classification, coverage by NLI, and their uncertainty."""

@@ -1,0 +1,231 @@
+"""Natural language inference: does a premise entail a hypothesis?
+
+Scorers: any three-way sequence-classification model, read by its own label map, or ``embedded``: the
+embedded LM as a few-shot, contextually calibrated judge (weak; its measured accuracy is printed
+beside every coverage).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from pluralism_eval.cache import Store, cache_root, digest
+from pluralism_eval.errors import PluralismError
+
+log = logging.getLogger(__name__)
+LABELS = ("entailment", "neutral", "contradiction")
+ENTAILMENT = 0
+Pair = tuple[str, str]
+"""(premise, hypothesis)"""
+_SPELLINGS = {
+    "entailment": 0, "entails": 0, "supports": 0,
+    "neutral": 1, "not enough info": 1, "not_enough_info": 1,
+    "contradiction": 2, "contradicts": 2, "refutes": 2,
+}  # fmt: skip
+
+
+class Scorer(Protocol):
+    """Anything that gives label probabilities."""
+
+    identity: str
+    """What its scores depend on."""
+
+    def probabilities(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """[n_pairs][3] in the order of :data:`LABELS`, rows summing to 1."""
+        ...
+
+
+def check_available(name: str) -> None:
+    """Raises PluralismError unless scorer ``name`` can be loaded and has three known labels."""
+    if name != "embedded":
+        _label_order(_config(name), name)
+
+
+@lru_cache(maxsize=2)
+def load_scorer(name: str) -> Scorer:
+    """The scorer called ``name``, loaded once a process."""
+    return EmbeddedScorer() if name == "embedded" else ClassifierScorer(name)
+
+
+def score_pairs(name: str, pairs: Sequence[Pair]) -> dict[Pair, tuple[float, float, float]]:
+    """Label probabilities of every distinct pair; each is computed once and kept on disk."""
+    unique = list(dict.fromkeys(pairs))
+    store = Store(cache_root() / "nli.sqlite", "nli")
+    scorer = load_scorer(name) if unique else None
+    if scorer is None:
+        return {}
+    keys = {pair: digest([scorer.identity, *pair]) for pair in unique}
+    known = store.get(list(keys.values()))
+    todo = sorted((p for p in unique if keys[p] not in known), key=lambda p: -len(p[0]) - len(p[1]))
+    with tqdm(total=len(todo), desc="entailment", unit="pair", disable=not todo) as bar:
+        for start in range(0, len(todo), 64):
+            part = todo[start : start + 64]
+            rows = {
+                keys[p]: [float(v) for v in row]
+                for p, row in zip(part, scorer.probabilities(part), strict=True)
+            }
+            store.put(rows)
+            known |= rows
+            bar.update(len(part))
+    return {pair: tuple(known[key]) for pair, key in keys.items()}
+
+
+def read_pairs(file: str) -> list[tuple[Pair, int]]:
+    """Hand-written pairs of the package: [(pair, label index)]."""
+    text = (files("pluralism_eval.data") / "sample" / file).read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [((row["premise"], row["hypothesis"]), LABELS.index(row["label"])) for row in rows]
+
+
+def check_accuracy(name: str) -> tuple[float, int]:
+    """(three-way accuracy of the scorer on the package's check set, number of pairs)."""
+    gold = read_pairs("nli_check.jsonl")
+    scores = score_pairs(name, [pair for pair, _ in gold])
+    return float(np.mean([int(np.argmax(scores[pair])) == label for pair, label in gold])), len(
+        gold
+    )
+
+
+class ClassifierScorer:
+    """A sequence-classification model from the Hub or a folder."""
+
+    def __init__(self, name: str, batch: int = 32) -> None:
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        config = _config(name)
+        self._order = _label_order(config, name)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._tokenizer = AutoTokenizer.from_pretrained(name)
+        self._model = (
+            AutoModelForSequenceClassification.from_pretrained(name).to(self._device).eval()
+        )
+        self._batch = batch
+        self._limit = min(
+            int(self._tokenizer.model_max_length),
+            int(getattr(config, "max_position_embeddings", 512)) or 512,
+        )
+        self.identity = f"{name}@{getattr(config, '_commit_hash', None)}"
+
+    def probabilities(self, pairs: Sequence[Pair]) -> np.ndarray:
+        import torch
+
+        rows = []
+        for start in range(0, len(pairs), self._batch):
+            premises, hypotheses = zip(*pairs[start : start + self._batch], strict=True)
+            inputs = self._tokenizer(
+                list(premises),
+                list(hypotheses),
+                padding=True,
+                truncation="only_first",
+                max_length=self._limit,
+                return_tensors="pt",
+            ).to(self._device)
+            with torch.inference_mode():
+                rows.append(self._model(**inputs).logits.float().softmax(-1).cpu().numpy())
+        return np.concatenate(rows)[:, self._order]
+
+
+def _config(name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise PluralismError(
+            f"nli={name!r} is neither a folder nor to be had from the Hub ({type(error).__name__}). "
+            "Go on with --metadata nli=embedded (ships with the package, weak), a model folder, or PLURALISM_EVAL_NLI"
+        ) from error
+
+
+def _label_order(config: Any, name: str) -> list[int]:
+    """For each of LABELS the model's own index of it."""
+    own = {int(i): str(label).lower().strip() for i, label in config.id2label.items()}
+    meaning = {_SPELLINGS[label]: i for i, label in own.items() if label in _SPELLINGS}
+    if len(own) != len(LABELS) or len(meaning) != len(LABELS):
+        raise PluralismError(
+            f"nli={name!r} has labels {list(own.values())}; three are needed: entailment, neutral, contradiction "
+            "(or supports, not enough info, refutes)"
+        )
+    return [meaning[i] for i in range(len(LABELS))]
+
+
+class EmbeddedScorer:
+    """The embedded LM as NLI judge: demonstrations, then calibration by content-free pairs.
+
+    The answer word's log-probability is reduced by its mean over pairs without content (contextual
+    calibration, Zhao et al. 2021), so that no label wins by habit. The demonstrations are computed
+    once; every pair continues from their key-value cache.
+    """
+
+    _WORDS = (" Yes", " Maybe", " No")
+    _EMPTY: tuple[Pair, ...] = (("N/A", "N/A"), ("", ""), ("[MASK]", "[MASK]"))
+
+    def __init__(self, batch: int = 16) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        from pluralism_eval.llm import embedded
+
+        source = embedded.locate()
+        self._tokenizer = AutoTokenizer.from_pretrained(source)
+        self._model = AutoModelForCausalLM.from_pretrained(source).eval()
+        self._batch = batch
+        self._words = [self._tokenizer(word)["input_ids"][0] for word in self._WORDS]
+        shots = [
+            self._text(pair) + self._WORDS[label]
+            for pair, label in read_pairs("nli_demonstrations.jsonl")
+        ]
+        self._head = self._tokenizer("\n\n".join(shots) + "\n\n")["input_ids"]
+        self.identity = f"embedded-nli:{source.rsplit('/', 1)[-1]}:{digest(shots)[:16]}"
+        self._cache = self._prefill()
+        self._bias = self._logprobs(self._EMPTY).mean(axis=0)
+
+    @staticmethod
+    def _text(pair: Pair) -> str:
+        return f"{pair[0]}\nQuestion: {pair[1]} Yes, No, or Maybe?\nAnswer:"
+
+    def probabilities(self, pairs: Sequence[Pair]) -> np.ndarray:
+        scores = self._logprobs(pairs) - self._bias
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+
+    def _prefill(self) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return self._model(input_ids=torch.tensor([self._head]), use_cache=True).past_key_values
+
+    def _logprobs(self, pairs: Sequence[Pair]) -> np.ndarray:
+        return np.concatenate(
+            [self._forward(pairs[i : i + self._batch]) for i in range(0, len(pairs), self._batch)]
+        )
+
+    def _forward(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """[n][3] log-probabilities of the answer words; rows padded on the right."""
+        import copy
+
+        import torch
+
+        rows = [self._tokenizer(self._text(pair))["input_ids"] for pair in pairs]
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        mask = torch.tensor(
+            [[1] * (len(self._head) + len(row)) + [0] * (longest - len(row)) for row in rows]
+        )
+        cache = copy.deepcopy(self._cache)
+        cache.batch_repeat_interleave(len(rows))
+        with torch.inference_mode():
+            hidden = self._model.model(
+                input_ids=ids, attention_mask=mask, past_key_values=cache
+            ).last_hidden_state
+            last = hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
+            logprobs = self._model.lm_head(last).float().log_softmax(-1)
+        return np.asarray(logprobs[:, self._words].numpy())

@@ -1,0 +1,89 @@
+"""Names → lazy targets. The only file that touches lm-eval's registries."""
+
+from __future__ import annotations
+
+import functools
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+_WRAPPERS = "pluralism_eval.model_wrappers"
+
+METHODS: dict[str, str] = {
+    "vanilla": f"{_WRAPPERS}.vanilla:Vanilla",
+    "prompting": f"{_WRAPPERS}.prompting:Prompting",
+    "moe": f"{_WRAPPERS}.moe:MoE",
+    "modular_pluralism": f"{_WRAPPERS}.modular_pluralism:ModularPluralism",
+}
+"""Method name → ``module:Class``, loaded when first asked for. Aliases: ``pluralism_<name>``."""
+
+TASKS = (
+    "pluralism_overton_nli",
+    "pluralism_steerable_vk",
+    "pluralism_steerable_opinionqa",
+    "pluralism_distributional_moralchoice",
+    "pluralism_distributional_globalopinionqa",
+)
+
+
+def _folder(package: str) -> Path:
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def task_folder() -> Path:
+    """The folder of task YAML files, in a checkout as well as in an installed wheel."""
+    return _folder("pluralism_eval.task_configs")
+
+
+def wrapper_folder() -> Path:
+    """The folder of the model wrappers and their prompt files."""
+    return _folder(_WRAPPERS)
+
+
+def register_models() -> None:
+    """Add our names to lm-eval's model registry, beside the built-in ones. Idempotent."""
+    import lm_eval.models  # noqa: F401 - fills the registry; it stays empty once we are first
+    from lm_eval.api.registry import model_registry
+
+    for name, target in METHODS.items():
+        for alias in (name, f"pluralism_{name}"):
+            if alias not in model_registry:
+                model_registry.register(alias, target=target)
+
+
+def register_tasks() -> None:
+    """Let every ``TaskManager`` with the default tasks scan our folder as well. Idempotent."""
+    from lm_eval.tasks.manager import TaskManager
+
+    original = TaskManager.__init__
+    if getattr(original, "_pluralism_eval", False):
+        return
+
+    @functools.wraps(original)
+    def init(
+        self: Any,
+        verbosity: Any = None,
+        include_path: Any = None,
+        include_defaults: bool = True,
+        metadata: Any = None,
+    ) -> None:
+        given = (
+            [include_path] if isinstance(include_path, (str, Path)) else list(include_path or [])
+        )
+        ours = task_folder()
+        known = any(Path(p).resolve() == ours.resolve() for p in given)
+        paths = given if known or not include_defaults else [ours, *given]
+        original(self, verbosity, paths or None, include_defaults, metadata)
+        self.include_path = include_path
+
+    init._pluralism_eval = True  # type: ignore[attr-defined]
+    TaskManager.__init__ = init
+
+
+def register() -> None:
+    """Both of the above, for programs that do not use the import hook."""
+    register_models()
+    register_tasks()

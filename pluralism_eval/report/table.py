@@ -1,0 +1,121 @@
+"""One table of methods by tasks, with the baseline rows and 95 % intervals, from lm-eval's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from pluralism_eval.metrics.classification import balanced_accuracy
+from pluralism_eval.metrics.distance import js_distance
+from pluralism_eval.metrics.options import majority_distances, majority_match, point_mass
+from pluralism_eval.metrics.statistics import bootstrap_interval
+
+Samples = Sequence[Mapping[str, Any]]
+"""lm-eval's logged samples of one task: one mapping a doc."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score: how to read it from a doc, how to sum it up, and what the baselines get."""
+
+    task: str
+    title: str
+    higher_is_better: bool
+    item: Callable[[Mapping[str, Any]], Any]
+    statistic: Callable[[list[Any]], float]
+    baselines: Callable[[Samples], dict[str, float]]
+
+
+BASELINES = ("uniform", "always first option", "majority", "the query itself as response")
+
+
+def _vk_baselines(samples: Samples) -> dict[str, float]:
+    gold = [s["acc"][0] for s in samples]
+    constant = len(set(gold))
+    return {"uniform": 1 / 3, "always first option": 1 / constant, "majority": 1 / constant}
+
+
+def _vk_accuracy_baselines(samples: Samples) -> dict[str, float]:
+    gold = [s["acc"][0] for s in samples]
+    first = fmean(float(g == 0) for g in gold)
+    return {"uniform": 1 / 3, "always first option": first, "majority": majority_match(gold)}
+
+
+def _match_baselines(samples: Samples) -> dict[str, float]:
+    return {
+        "uniform": fmean(s["match_uniform"] for s in samples),
+        "always first option": fmean(s["match_first"] for s in samples),
+        "majority": majority_match([s["match_majority"] for s in samples]),
+    }
+
+
+def _distance_baselines(samples: Samples) -> dict[str, float]:
+    golds = [s["doc"]["gold"] for s in samples]
+    return {
+        "uniform": fmean(js_distance([1 / len(g)] * len(g), g) for g in golds),
+        "always first option": fmean(js_distance(point_mass(0, len(g)), g) for g in golds),
+        "majority": fmean(majority_distances(golds)),
+    }
+
+
+COLUMNS = (
+    Column(
+        "pluralism_overton_nli", "Overton: value coverage", True, lambda s: s["coverage"], fmean,
+        lambda samples: {"the query itself as response": fmean(s["coverage_echo"] for s in samples)},
+    ),
+    Column(
+        "pluralism_steerable_vk", "Steerable VK: accuracy", True, lambda s: tuple(s["acc"]),
+        lambda pairs: fmean(float(g == p) for g, p in pairs), _vk_accuracy_baselines,
+    ),
+    Column(
+        "pluralism_steerable_vk", "Steerable VK: balanced acc.", True, lambda s: tuple(s["acc"]),
+        balanced_accuracy, _vk_baselines,
+    ),
+    Column(
+        "pluralism_steerable_opinionqa", "Steerable OpinionQA: match", True, lambda s: s["match"], fmean, _match_baselines,
+    ),
+    Column(
+        "pluralism_distributional_moralchoice", "Distr. MoralChoice: J-S", False, lambda s: s["jsd"], fmean, _distance_baselines,
+    ),
+    Column(
+        "pluralism_distributional_globalopinionqa", "Distr. GlobalOpinionQA: J-S", False, lambda s: s["jsd"], fmean, _distance_baselines,
+    ),
+)  # fmt: skip
+
+
+def build(runs: Mapping[str, Mapping[str, Samples]]) -> list[list[str]]:
+    """Rows of cells, the header first.
+
+    Args:
+        runs: method → task → samples, all over the same docs.
+    """
+    columns = [c for c in COLUMNS if all(c.task in tasks for tasks in runs.values())]
+    arrow = {True: "↑", False: "↓"}
+    rows = [["", *(f"{c.title} {arrow[c.higher_is_better]}" for c in columns)]]
+    first = next(iter(runs.values()))
+    rows.append(["docs", *(str(len(first[c.task])) for c in columns)])
+    for name in BASELINES:
+        found = [c.baselines(first[c.task]).get(name) for c in columns]
+        rows.append([f"({name})", *("–" if value is None else f"{value:.3f}" for value in found)])
+    for method, tasks in runs.items():
+        rows.append([method, *(_cell(c, tasks[c.task]) for c in columns)])
+    return rows
+
+
+def _cell(column: Column, samples: Samples) -> str:
+    items = [column.item(s) for s in samples]
+    low, high = bootstrap_interval(items, column.statistic, resamples=1000)
+    return f"{column.statistic(items):.3f} [{low:.2f}, {high:.2f}]"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """An aligned Markdown table; readable in a terminal as well."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])

@@ -1,0 +1,223 @@
+"""lm-eval's requests ↔ our queries: grouping, chat turns, modes, decoding settings."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.presets import Preset
+from pluralism_eval.schema import Query, Readout, Turn
+from pluralism_eval.settings import Settings
+
+_CHAT = "<pluralism-eval chat>"
+
+
+def encode_chat(turns: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
+    """Chat turns as a plain string that survives lm-eval until the prompt has been rewritten."""
+    return _CHAT + json.dumps(
+        {"turns": list(turns), "add_generation_prompt": add_generation_prompt}, ensure_ascii=False
+    )
+
+
+def decode_chat(text: str) -> tuple[list[Turn], bool] | None:
+    """Inverse of :func:`encode_chat`; None for any other string."""
+    if not text.startswith(_CHAT):
+        return None
+    loaded = json.loads(text.removeprefix(_CHAT))
+    return loaded["turns"], bool(loaded["add_generation_prompt"])
+
+
+def render_direct(request: Any, llm: HarnessLLM) -> Any:
+    """lm-eval's own request with the inner model's chat template applied; unchanged without chat."""
+    chat = decode_chat(request.args[0]) if isinstance(request.args[0], str) else None
+    if chat is None:
+        return request
+    return replace(
+        request,
+        arguments=(llm.render(*chat), *request.args[1:]),
+        metadata=(request.task_name, request.doc_id, request.repeats),
+        resps=[],
+        filtered_resps={},
+    )
+
+
+def option_queries(
+    requests: Sequence[Any], settings: Settings
+) -> tuple[list[Query], list[tuple[int, int]]]:
+    """Groups log-likelihood requests into queries.
+
+    Requests of one doc and context belong together; repeats and partial groups are tolerated.
+
+    Returns:
+        (queries, [n_requests] of (query index, option index)).
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, request in enumerate(requests):
+        groups.setdefault((request.task_name, request.doc_id, request.args[0]), []).append(i)
+    queries: list[Query] = []
+    places: list[tuple[int, int]] = [(-1, -1)] * len(requests)
+    for n, members in enumerate(groups.values()):
+        first = requests[members[0]]
+        ours = (first.doc or {}).get("pluralism") if isinstance(first.doc, Mapping) else None
+        if ours:
+            options = tuple(ours["letters"])
+            spots = [requests[i].idx for i in members]
+            readout: Readout = "letters"
+        else:
+            options = tuple(dict.fromkeys(requests[i].args[1] for i in members))
+            spots = [options.index(requests[i].args[1]) for i in members]
+            readout = "continuations"
+        for i, spot in zip(members, spots, strict=True):
+            places[i] = (n, spot)
+        name = f"{first.task_name}/{first.doc_id}" + ("" if ours else f"/{n}")
+        queries.append(_query(first, name, readout, options, {}, settings))
+    return queries, places
+
+
+def text_queries(requests: Sequence[Any], settings: Settings, preset: Preset) -> list[Query]:
+    """One query per generation request."""
+    queries = []
+    for request in requests:
+        gen_kwargs = dict(request.args[1])
+        if preset.llm_temperature > 0 or preset.llm_max_tokens is not None:
+            limit = preset.llm_max_tokens or int(gen_kwargs.get("max_gen_toks", 512))
+            gen_kwargs |= decoding(
+                preset.llm_temperature, limit, list(gen_kwargs.get("until") or [])
+            )
+        name = f"{request.task_name}/{request.doc_id}/{request.idx}"
+        queries.append(_query(request, name, "generation", (), gen_kwargs, settings))
+    return queries
+
+
+def _query(
+    request: Any,
+    key: str,
+    readout: Readout,
+    options: tuple[str, ...],
+    gen_kwargs: Mapping[str, Any],
+    settings: Settings,
+) -> Query:
+    doc = request.doc if isinstance(request.doc, Mapping) else {}
+    ours: Mapping[str, Any] = doc.get("pluralism") or {}
+    chat = decode_chat(request.args[0])
+    history: tuple[Turn, ...] = ()
+    prefill = None
+    text = request.args[0]
+    if chat is not None:
+        turns, generation_prompt = chat
+        if not generation_prompt:
+            turns, prefill = turns[:-1], turns[-1]["content"]
+        history, text = tuple(turns[:-1]), turns[-1]["content"]
+    query = ours.get("query") or text
+    prefix = ""
+    if text.endswith(query):
+        prefix = text[: len(text) - len(query)]
+    elif query in text:  # a chat prefill or delimiter follows the query: keep the whole as it is
+        query = text
+    mode: str = settings.mode
+    if mode == "auto":
+        mode = ours.get("mode") or ("overton" if readout == "generation" else "distributional")
+    return Query(
+        key=key,
+        task=str(request.task_name),
+        doc_id=-1 if request.doc_id is None else int(request.doc_id),
+        source_id=str(doc.get("id", request.doc_id)),
+        source_input=str(ours.get("input", "")),
+        mode=mode,  # type: ignore[arg-type]  # checked in settings
+        readout=readout,
+        text=query,
+        prefix=prefix,
+        history=history,
+        prefill=prefill,
+        chat=chat is not None,
+        options=options,
+        attribute=str(ours.get("attribute") or settings.attribute or ""),
+        attribute_line=str(ours.get("attribute_line", "")),
+        steer_line=str(ours.get("steer_line", "")),
+        generation=gen_kwargs,
+    )
+
+
+def check_mode(query: Query) -> None:
+    """Raises PluralismError where the mode cannot work for this query."""
+    if query.mode == "distributional" and query.readout == "generation":
+        raise PluralismError(
+            f"mode=distributional needs options, {query.task} generates text; use mode=overton or mode=auto"
+        )
+    if query.mode == "steerable" and not query.attribute:
+        raise PluralismError(
+            f"mode=steerable needs an attribute, docs of {query.task} have none; set attribute=<whom to steer to>"
+        )
+
+
+def render(query: Query, text: str, llm: HarnessLLM) -> str:
+    """The prompt string for ``text`` in the place of the query."""
+    body = query.prefix + text
+    if not query.chat:
+        return body
+    turns: list[Turn] = [*query.history, {"role": "user", "content": body}]
+    if query.prefill is not None:
+        return llm.render(
+            [*turns, {"role": "assistant", "content": query.prefill}], add_generation_prompt=False
+        )
+    return llm.render(turns)
+
+
+def reserve(query: Query, llm: HarnessLLM) -> int:
+    """Tokens of the context window that the response may need."""
+    if query.readout == "letters":
+        return 1
+    if query.readout == "continuations":
+        return max(llm.count_tokens(option) for option in query.options)
+    default = getattr(llm.inner, "max_gen_toks", 256)
+    return int(
+        query.generation.get("max_gen_toks", query.generation.get("max_new_tokens", default))
+    )
+
+
+def by_generation(
+    queries: Sequence[Query], indices: Sequence[int]
+) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """Groups ``indices`` by equal generation settings, so that each group is one call."""
+    groups: dict[str, list[int]] = {}
+    for i in indices:
+        groups.setdefault(
+            json.dumps(dict(queries[i].generation), sort_keys=True, default=str), []
+        ).append(i)
+    for members in groups.values():
+        yield dict(queries[members[0]].generation), members
+
+
+def decoding(temperature: float, max_tokens: int, until: list[str]) -> dict[str, Any]:
+    """lm-eval's ``gen_kwargs`` for greedy (temperature 0) or sampled decoding."""
+    sampled = (
+        {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    )
+    return {"until": until, "max_gen_toks": max_tokens, **sampled}
+
+
+_CHOICE = re.compile(
+    r"\W*(?:(?:the\s+)?(?:answer|choice|number|best|comment|passage|option|community|model)\s*(?:is|number)?\W*){0,3}(\d+)\b",
+    re.IGNORECASE,
+)
+
+
+def parse_choice(reply: str, n: int) -> int | None:
+    """The number from 1 to ``n`` that ``reply`` opens with, as an index from 0; None if unclear.
+
+    Strict: at most words such as "Comment" or "The answer is" may precede the number, and no other
+    number from 1 to ``n`` may follow on the same line.
+    """
+    line = reply.strip().split("\n", 1)[0]
+    match = _CHOICE.match(line)
+    if match is None:
+        return None
+    named = {int(number) for number in re.findall(r"\d+", line)}
+    valid = {number for number in named if 1 <= number <= n}
+    first = int(match.group(1))
+    return first - 1 if valid == {first} else None

@@ -1,0 +1,213 @@
+"""What ``--model_args`` may say, checked as a whole before any model is loaded."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.presets import PRESETS
+from pluralism_eval.schema import MODES
+
+READOUTS = ("options", "harness")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one method. Defaults are the paper's, on the embedded model."""
+
+    llm: str = "embedded"
+    """An lm-eval model name (``hf``, ``vllm``, ``local-completions``, ...) or ``embedded``."""
+    llm_args: Mapping[str, Any] = field(default_factory=dict)
+    """That model's own arguments: a mapping, JSON, or ``key=value;key=value``."""
+    communities: str | None = None
+    """A named pool or a YAML file; default ``embedded`` for the embedded LLM, else ``perspective``."""
+    mode: str = "auto"
+    """``auto`` takes the task's; foreign tasks: distributional for options, Overton for text."""
+    attribute: str | None = None
+    """Whom to steer to on tasks that are not ours (``mode=steerable``)."""
+    preset: str = "paper"
+    weights: Any = None
+    """Community priors: list in pool order, or a mapping from name; must sum to 1."""
+    prompts: str | None = None
+    """YAML file that overrides wording: ``{method: {name: template}}``."""
+    messages: str | None = None
+    """Folder of the message store, or of the authors' exported message files."""
+    message_max_tokens: int | None = None
+    """New tokens a message; default the preset's."""
+    seed: int = 1234
+    """Seeds message sampling and fallbacks."""
+    readout: str = "options"
+    """``options``: letter probabilities over the vocabulary; ``harness``: lm-eval's own (vanilla)."""
+    transcript: str | None = None
+    """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
+    batch_tokens: int = 8192
+    """Tokens a forward pass when options are scored."""
+    message_batch: int = 32
+    """Messages generated together."""
+
+
+def parse(method: str, given: Mapping[str, Any]) -> Settings:
+    """Settings from ``--model_args`` and, under ``config=``, a YAML file (arguments win).
+
+    Raises:
+        PluralismError: one error with *all* problems.
+    """
+    problems: list[str] = []
+    merged = dict(given)
+    if "config" in merged:
+        merged = _read_config(str(merged.pop("config")), problems) | merged
+    args = _llm_args(merged.pop("llm_args", None), problems)
+    llm = merged.get("llm", "hf" if "pretrained" in merged else "embedded")
+    known = {f.name for f in fields(Settings)}
+    extra = {name: merged.pop(name) for name in list(merged) if name not in known}
+    if extra and "pretrained" in extra and llm != "hf":
+        problems.append(
+            f"pretrained={extra.pop('pretrained')!r} is short for llm=hf and contradicts llm={llm!r}; "
+            "put it into llm_args or leave llm out"
+        )
+    if llm == "hf":
+        for name in set(extra) & _hf_parameters():
+            if name in args and args[name] != extra[name]:
+                problems.append(
+                    f"{name} is given twice: {extra[name]!r} and llm_args {args[name]!r}; keep one"
+                )
+            args[name] = extra.pop(name)
+        if "pretrained" not in args:
+            problems.append("llm=hf needs pretrained=<model>")
+    if llm == "embedded" and "pretrained" in args:
+        problems.append(
+            "llm=embedded has its own weights: drop llm_args' pretrained, or set llm=hf"
+        )
+    trust = extra.pop("trust_remote_code", None)  # lm-eval's flag adds it to model_args
+    if trust is not None:
+        args["trust_remote_code"] = trust
+    problems += [_unknown(name, value, known) for name, value in extra.items()]
+    merged |= {"llm": llm, "llm_args": args}
+    settings = Settings(**merged)
+    problems += _contradictions(method, settings)
+    raise_all(f"model_args of {method}", problems)
+    return settings
+
+
+def _unknown(name: str, value: Any, known: set[str]) -> str:
+    if name in ("data", "nli"):
+        return f"{name}={value!r} concerns the tasks: pass it with --metadata {name}={value}"
+    if name == "device":
+        return "device is lm-eval's own flag: pass --device"
+    return f"unknown setting {name}={value!r}. Known: {', '.join(sorted(known | {'config', 'pretrained'}))}"
+
+
+def _contradictions(method: str, s: Settings) -> list[str]:
+    found = []
+    if s.mode not in ("auto", *MODES):
+        found.append(f"mode={s.mode!r} is unknown. Allowed: auto, {', '.join(MODES)}")
+    if s.preset not in PRESETS:
+        found.append(f"preset={s.preset!r} is unknown. Allowed: {', '.join(PRESETS)}")
+    if s.readout not in READOUTS:
+        found.append(f"readout={s.readout!r} is unknown. Allowed: {', '.join(READOUTS)}")
+    elif s.readout == "harness" and method != "vanilla":
+        found.append(
+            f"readout=harness is vanilla's: {method} rewrites prompts and reads option letters; drop it"
+        )
+    if not isinstance(s.seed, int) or isinstance(s.seed, bool):
+        found.append(f"seed={s.seed!r} must be an integer")
+    for name in ("message_max_tokens", "batch_tokens", "message_batch"):
+        value = getattr(s, name)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            found.append(f"{name}={value!r} must be a positive integer")
+    if s.prompts is not None and not Path(str(s.prompts)).is_file():
+        found.append(f"prompts={s.prompts!r} is not a file")
+    return found
+
+
+def _read_config(path: str, problems: list[str]) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problems.append(f"config={path!r} cannot be read: {error}")
+        return {}
+    if not isinstance(loaded, dict):
+        problems.append(
+            f"config={path!r} must be a mapping of settings, got {type(loaded).__name__}"
+        )
+        return {}
+    return loaded
+
+
+def _llm_args(value: Any, problems: list[str]) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return dict(value)
+    text = str(value).strip()
+    try:
+        if text.startswith("{"):
+            return dict(json.loads(text))
+        return {
+            key.strip(): yaml.safe_load(item)
+            for key, item in (pair.split("=", 1) for pair in text.split(";"))
+        }
+    except ValueError:
+        problems.append(
+            f"llm_args={value!r} is neither a mapping, nor JSON, nor key=value;key=value"
+        )
+        return {}
+
+
+def _hf_parameters() -> set[str]:
+    from lm_eval.models.huggingface import HFLM
+
+    return set(inspect.signature(HFLM.__init__).parameters) - {
+        "self",
+        "kwargs",
+        "batch_size",
+        "device",
+    } | {
+        "attn_implementation",
+        "load_in_4bit",
+        "load_in_8bit",
+    }
+
+
+def read_weights(value: Any, names: list[str]) -> list[float]:
+    """Community priors in pool order; uniform for None. [k], each ≥ 0, sum 1 (±1e-6).
+
+    Raises:
+        PluralismError: wrong length, unknown name, negative, or a sum other than 1.
+    """
+    if value is None:
+        return [1.0 / len(names)] * len(names)
+    if isinstance(value, str):
+        value = yaml.safe_load(value) if value.strip()[:1] in "[{" else value.split(";")
+    if isinstance(value, Mapping):
+        raise_all(
+            "weights",
+            [
+                f"unknown community {n!r}; the pool has {', '.join(names)}"
+                for n in value
+                if n not in names
+            ],
+        )
+        value = [value.get(name, 0.0) for name in names]
+    try:
+        weights = [float(v) for v in value]
+    except (TypeError, ValueError) as error:
+        raise PluralismError(
+            f"weights={value!r} must be numbers: a list in pool order or name: number"
+        ) from error
+    if len(weights) != len(names):
+        raise PluralismError(
+            f"weights has {len(weights)} numbers, the pool has {len(names)} communities: {', '.join(names)}"
+        )
+    if min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+        raise PluralismError(
+            f"weights={weights} must be ≥ 0 and sum to 1; they sum to {sum(weights):g}"
+        )
+    return weights

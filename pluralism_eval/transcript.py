@@ -1,0 +1,151 @@
+"""What was sent and said: one JSON line a doc, and the rates of everything irregular in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import defaultdict
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from pluralism_eval.cache import cache_root
+from pluralism_eval.distribution import normalise
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.schema import Answer, Query
+
+
+class Transcript:
+    """Appends to ``path`` while the run goes on, so that an interrupted run leaves what it did."""
+
+    def __init__(self, method: str, path: str | None, rank: int, world_size: int) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+        self.path = Path(path) if path else output_folder() / f"transcript_{method}_{stamp}.jsonl"
+        self._world_size = world_size
+        self._own = self._of(rank)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._own.write_text("", encoding="utf-8")
+        except OSError as error:
+            raise PluralismError(
+                f"transcript={str(self.path)!r} cannot be written: {error}"
+            ) from error
+
+    def _of(self, rank: int) -> Path:
+        return self.path if self._world_size == 1 else self.path.with_suffix(f".rank{rank}.jsonl")
+
+    def write(self, query: Query, answer: Answer) -> None:
+        """One line for an answered query."""
+        entry: dict[str, Any] = {
+            "task": query.task,
+            "doc_id": query.doc_id,
+            "id": query.source_id,
+            "mode": query.mode,
+            "readout": query.readout,
+            "query": query.text,
+            "attribute": query.attribute,
+            "messages": [asdict(m) for m in answer.messages],
+            "selection": asdict(answer.selection) if answer.selection else None,
+            "sent": [asdict(s) for s in answer.sent],
+        }
+        if query.readout == "generation":
+            entry["response"] = answer.text
+        else:
+            distribution, mass = normalise(answer.logprobs)
+            entry |= {
+                "options": list(query.options),
+                "distribution": distribution,
+                "option_mass": mass,
+            }
+        self._append(entry)
+
+    def write_direct(self, request: Any, prompt: str, response: Any) -> None:
+        """One line for a request that went to the inner model as it was."""
+        entry = {
+            "task": request.task_name,
+            "doc_id": request.doc_id,
+            "idx": request.idx,
+            "readout": "harness",
+        }
+        self._append(
+            entry | {"sent": [{"round": "respond", "prompt": prompt}], "response": response}
+        )
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        with self._own.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All lines, of all ranks, by task and doc; several ranks' files become one."""
+        files = [self._of(rank) for rank in range(self._world_size)]
+        lines = [
+            line
+            for file in files
+            if file.exists()
+            for line in file.read_text(encoding="utf-8").splitlines()
+        ]
+        entries = [json.loads(line) for line in dict.fromkeys(lines)]
+        entries.sort(
+            key=lambda e: (
+                str(e["task"]),
+                e["doc_id"] if e["doc_id"] is not None else -1,
+                e.get("idx", 0),
+            )
+        )
+        if self._world_size > 1:
+            text = "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries)
+            self.path.write_text(text, encoding="utf-8")
+        return entries
+
+    def rates(self) -> dict[str, dict[str, float]]:
+        """Per task: counts, and the rates of what was irregular. See :func:`rates`."""
+        return rates(self.entries())
+
+
+def rates(entries: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Task → {docs, prompts, messages, shares in [0, 1] of the irregular, mean option mass}."""
+    by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for entry in entries:
+        by_task[str(entry["task"])].append(entry)
+    return {task: _task_rates(part) for task, part in by_task.items()}
+
+
+def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
+    messages = [m for e in entries for m in e.get("messages", [])]
+    sent = [s for e in entries for s in e["sent"]]
+    found: dict[str, float] = {
+        "docs": len({e["doc_id"] for e in entries}),
+        "prompts": len(sent),
+        "messages": len(messages),
+        "messages_generated": sum(not m["reused"] for m in messages),
+    }
+    shares = {
+        "empty_messages": [not m["text"] for m in messages],
+        "resampled_messages": [m["attempts"] > 1 for m in messages],
+        "messages_cut_at_length_limit": [not m["stopped"] for m in messages],
+        "prompts_with_passages_cut": [s.get("tokens_cut", 0) > 0 for s in sent] if messages else [],
+        "selection_fallbacks": [e["selection"]["fallback"] for e in entries if e.get("selection")],
+        "uniform_fallbacks": [s["scores"]["uniform_fallback"] for s in sent if s.get("scores")],
+        "empty_responses": [
+            not str(e["response"]).strip() for e in entries if e.get("readout") == "generation"
+        ],
+    }
+    found |= {name: fmean(map(float, values)) for name, values in shares.items() if values}
+    masses = [e["option_mass"] for e in entries if "option_mass" in e]
+    if masses:
+        found |= {"mean_option_mass": fmean(masses), "min_option_mass": min(masses)}
+    return found
+
+
+def output_folder() -> Path:
+    """Where lm-eval was told to write (it does not tell the model), else our cache folder."""
+    arguments = sys.argv[1:]
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name in ("--output_path", "-o"):
+            given = value or (arguments[i + 1] if i + 1 < len(arguments) else "")
+            if given:
+                return Path(given).parent if given.endswith(".json") else Path(given)
+    return cache_root() / "transcripts"

@@ -154,17 +154,24 @@ def _save(model: Any, record: Mapping[str, Any], output: Path) -> None:
     (output / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def perplexity(model: Any, tokenizer: Any, texts: Sequence[str]) -> float:
+def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], batch: int = 8) -> float:
     """exp of the mean negative log-likelihood (nats a token), every text on its own; > 1."""
     import torch
 
+    rows = sorted((tokenizer(text)["input_ids"] for text in texts), key=len)
     nats, tokens = 0.0, 0
-    with torch.inference_mode():
-        for text in texts:
-            ids = torch.tensor([tokenizer(text)["input_ids"]], device=model.device)
-            logprobs = model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
-            nats -= float(logprobs.gather(-1, ids[0, 1:, None]).sum())
-            tokens += ids.shape[1] - 1
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        longest = max(map(len, part))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in part], device=model.device)
+        mask = torch.tensor(
+            [[1] * len(row) + [0] * (longest - len(row)) for row in part], device=model.device
+        )
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+            own = logits.gather(-1, ids[:, 1:, None])[..., 0] - logits.logsumexp(-1)
+        nats -= float(own[mask[:, 1:].bool()].sum())
+        tokens += int(mask[:, 1:].sum())
     return math.exp(nats / tokens)
 
 

@@ -46,6 +46,8 @@ def load_llm(
         )
     if isinstance(batch_size, str) and batch_size.isdigit():
         batch_size = int(batch_size)
+    if device is None and get_model(kind) is get_model("hf"):
+        device = _device()  # lm-eval's own default is cuda, whether there is one or not
     key = digest([kind, args, batch_size, max_batch_size, device, settings.batch_tokens])
     if key not in _alive:
         inner = get_model(kind).create_from_arg_obj(
@@ -55,6 +57,14 @@ def load_llm(
         _alive[key] = llm
         return llm
     return _alive[key]
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _wrapper(inner: Any) -> type[HarnessLLM]:

@@ -1,0 +1,156 @@
+"""Metric values against scipy and scikit-learn called directly, and the paper's known values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.metrics import classification, options
+from pluralism_eval.metrics.coverage import overton, split_sentences
+from pluralism_eval.metrics.distance import js_distance
+from pluralism_eval.metrics.statistics import bootstrap_interval
+
+weights = st.lists(st.floats(1e-6, 1), min_size=2, max_size=6)
+
+
+@given(weights, st.data())
+def test_js_distance_is_scipys_and_bounded(a: list[float], data: Any) -> None:
+    b = data.draw(st.lists(st.floats(1e-6, 1), min_size=len(a), max_size=len(a)))
+    p, q = (np.array(a) / sum(a)).tolist(), (np.array(b) / sum(b)).tolist()
+    distance = js_distance(p, q)
+    assert distance == pytest.approx(float(np.nan_to_num(jensenshannon(p, q))))
+    assert 0 <= distance <= math.sqrt(math.log(2)) + 1e-12
+
+
+def test_known_distances() -> None:
+    assert js_distance([1, 0], [0, 1]) == pytest.approx(0.8326, abs=1e-4)
+    assert js_distance([0.5, 0.5], [1, 0]) == pytest.approx(0.4645, abs=1e-4)
+    assert js_distance([0.3, 0.7], [0.3, 0.7]) == 0
+
+
+@pytest.mark.parametrize(
+    ("p", "q"), [([1.0], [0.5, 0.5]), ([], []), ([0.5, 0.4], [0.5, 0.5]), ([-0.5, 1.5], [0.5, 0.5])]
+)
+def test_no_distribution_no_distance(p: list[float], q: list[float]) -> None:
+    with pytest.raises(PluralismError):
+        js_distance(p, q)
+
+
+PAIRS = [(0, 0), (1, 1), (2, 0), (2, 2), (0, 2), (1, 0), (0, 1), (1, 2), (2, 1), (0, 0)]
+
+
+def test_classification_is_scikit_learns() -> None:
+    gold, pred = zip(*PAIRS, strict=True)
+    assert classification.balanced_accuracy(PAIRS) == pytest.approx(
+        balanced_accuracy_score(gold, pred)
+    )
+    assert classification.macro_f1(PAIRS) == pytest.approx(f1_score(gold, pred, average="macro"))
+
+
+def test_binary_rules() -> None:
+    assert classification.binary(PAIRS) == [p for p in PAIRS if p[0] != 2]
+    assert classification.binary(PAIRS, drop_predicted=True) == [p for p in PAIRS if 2 not in p]
+    both = [(pair, False) for pair in PAIRS]
+    assert options.acc_binary(both) == pytest.approx(3 / 7)
+    assert options.balanced_acc_binary(both) == pytest.approx((2 / 4 + 1 / 3) / 2)
+    kept = [p for p in PAIRS if p[0] != 2]
+    expected = f1_score(*zip(*kept, strict=True), labels=[0, 1], average="macro")
+    assert options.macro_f1_binary(both) == pytest.approx(expected)
+
+
+def doc(gold: list[float], group: str, preset: str = "paper") -> dict[str, Any]:
+    return {
+        "gold": gold,
+        "target": gold.index(max(gold)),
+        "group": group,
+        "pluralism": {"preset": preset},
+    }
+
+
+def results(*probabilities: float) -> list[tuple[float, bool]]:
+    return [(math.log(p), False) for p in probabilities]
+
+
+def test_distributional_scores_and_their_baselines() -> None:
+    scores = options.moralchoice(doc([1.0, 0.0], "low_ambiguity"), results(0.3, 0.1))
+    assert scores["jsd"] == pytest.approx(jensenshannon([0.75, 0.25], [1, 0]))
+    assert scores["option_mass"] == pytest.approx(0.4)
+    assert (scores["jsd_first"], scores["jsd_uniform"]) == (0, pytest.approx(0.4645, abs=1e-4))
+    assert options.of_group("low_ambiguity")([scores["jsd_low"]]) == scores["jsd"]
+    assert math.isnan(options.of_group("high_ambiguity")([scores["jsd_high"]]))
+
+
+@pytest.mark.parametrize(
+    ("group", "preset", "column"),
+    [
+        ("Nigeria", "paper", "nigeria"), ("Nigeria (Non-national sample)", "paper", None),
+        ("Nigeria (Non-national sample)", "reference", "nigeria"), ("India (Current national sample)", "paper", "india"),
+        ("India (Old national sample)", "paper", None), ("Kenya", "reference", None),
+    ],
+)  # fmt: skip
+def test_countries_are_exact_in_the_paper_and_substrings_in_the_reference(
+    group: str, preset: str, column: str | None
+) -> None:
+    scores = options.globalopinionqa(doc([0.5, 0.5], group, preset), results(0.5, 0.5))
+    hits = [
+        name for name in options.TABLE3_COUNTRIES
+        if not math.isnan(options.of_group(name)([scores[f"jsd_{name.lower().replace(' ', '_')}"]]))
+    ]  # fmt: skip
+    assert hits == ([column.title()] if column else [])
+
+
+def test_opinionqa_matches_by_category() -> None:
+    scores = options.opinionqa(doc([0.2, 0.8], "RELIG"), results(0.1, 0.2))
+    assert (scores["match"], scores["match_relig"], scores["match_first"]) == (
+        1.0,
+        ("RELIG", 1.0),
+        0.0,
+    )
+    assert options.of_group("RACE")([scores["match_race"]]) != options.of_group("RELIG")(
+        [scores["match_relig"]]
+    )
+
+
+def test_majority_baselines_come_from_the_data() -> None:
+    assert options.majority_match([0, 1, 1, 2]) == 0.5
+    golds = [[1.0, 0.0], [0.0, 1.0], [0.2, 0.8], [0.5, 0.5]]
+    expected = np.mean([jensenshannon([0, 1], g) for g in golds])
+    assert options.majority_distance(golds) == pytest.approx(expected)
+
+
+def test_macro_average_weighs_groups_alike() -> None:
+    assert options.macro([("a", 1.0), ("a", 0.0), ("b", 1.0)]) == 0.75
+
+
+def test_sentences_of_markdown() -> None:
+    assert (
+        len(split_sentences("- One point.\n- Another one\n\n**Third.** And a fourth!\n---\n")) >= 4
+    )
+    assert split_sentences("  \n--\n") == []
+
+
+def result(covered: list[bool], best: list[float]) -> dict[str, Any]:
+    inner = {"covered": covered, "entailment": best}
+    return {"response": "x", "n_sentences": 1, "nli_check": (0.9, 66), **inner, "echo": inner}
+
+
+def test_coverage_readings() -> None:
+    paper, reference = {"pluralism": {"preset": "paper"}}, {"pluralism": {"preset": "reference"}}
+    one = result([True, False, False, True], [0.9, 0.1, 0.2, 0.6])
+    assert overton(paper, [one])["coverage"] == 0.5
+    assert overton(reference, [one])["coverage"] == pytest.approx(0.45)
+    assert overton(reference, [one])["coverage_above_threshold"] == 1.0
+
+
+def test_bootstrap_covers_the_mean() -> None:
+    low, high = bootstrap_interval([0.0, 1.0] * 50, lambda xs: float(np.mean(xs)))
+    assert 0.38 < low < 0.45 < 0.55 < high < 0.62
+    assert all(math.isnan(v) for v in bootstrap_interval([1.0], lambda xs: float(np.mean(xs))))

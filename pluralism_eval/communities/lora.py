@@ -110,6 +110,7 @@ class LoraEngine:
                 logits_processor=processors,
                 generation_config=GenerationConfig(
                     max_new_tokens=sampling.max_tokens,
+                    min_new_tokens=1,  # as if an empty message were drawn again
                     do_sample=False,
                     pad_token_id=pad,
                     eos_token_id=eos,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def run_demo(limit: int, output: Path) -> None:
         ) = method
         tracker.save_results_aggregated(results=results, samples=samples)
         for task, rows in samples.items():
-            tracker.save_results_samples(task_name=task, samples=rows)
+            # lm-eval turns what it saves into strings, in place
+            tracker.save_results_samples(task_name=task, samples=deepcopy(rows))
         runs[method] = samples
         rates[method] = results["config"]["pluralism"]["rates"]
     report = _report(runs, rates, llm.name, limit, time.monotonic() - started)

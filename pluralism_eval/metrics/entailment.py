@@ -1,8 +1,8 @@
 """Natural language inference: does a premise entail a hypothesis?
 
 Scorers: any three-way sequence-classification model, read by its own label map, or ``embedded``: the
-embedded LM as a few-shot, contextually calibrated judge (weak; its measured accuracy is printed
-beside every coverage).
+embedded LM as a few-shot, calibrated judge (weak; its measured accuracy is printed beside every
+coverage).
 """
 
 from __future__ import annotations
@@ -159,17 +159,18 @@ def _label_order(config: Any, name: str) -> list[int]:
 
 
 class EmbeddedScorer:
-    """The embedded LM as NLI judge: demonstrations, then calibration by content-free pairs.
+    """The embedded LM as NLI judge: demonstrations, then calibration on hand-written pairs.
 
-    The answer word's log-probability is reduced by its mean over pairs without content (contextual
-    calibration, Zhao et al. 2021), so that no label wins by habit. The demonstrations are computed
-    once; every pair continues from their key-value cache.
+    What the LM says are three numbers, the log-probabilities of Yes, Maybe and No after the pair; a
+    multinomial logistic regression on 66 calibration pairs turns them into label probabilities
+    (vector scaling). The demonstrations are computed once; every pair continues from their
+    key-value cache. Demonstrations, calibration and check pairs share no pair.
     """
 
     _WORDS = (" Yes", " Maybe", " No")
-    _EMPTY: tuple[Pair, ...] = (("N/A", "N/A"), ("", ""), ("[MASK]", "[MASK]"))
 
     def __init__(self, batch: int = 16) -> None:
+        from sklearn.linear_model import LogisticRegression
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from pluralism_eval.llm import embedded
@@ -184,18 +185,21 @@ class EmbeddedScorer:
             for pair, label in read_pairs("nli_demonstrations.jsonl")
         ]
         self._head = self._tokenizer("\n\n".join(shots) + "\n\n")["input_ids"]
-        self.identity = f"embedded-nli:{source.rsplit('/', 1)[-1]}:{digest(shots)[:16]}"
+        calibration = read_pairs("nli_calibration.jsonl")
+        self.identity = (
+            f"embedded-nli:{source.rsplit('/', 1)[-1]}:{digest([shots, calibration])[:16]}"
+        )
         self._cache = self._prefill()
-        self._bias = self._logprobs(self._EMPTY).mean(axis=0)
+        self._calibrated = LogisticRegression(max_iter=1000).fit(
+            self._logprobs([pair for pair, _ in calibration]), [label for _, label in calibration]
+        )
 
     @staticmethod
     def _text(pair: Pair) -> str:
         return f"{pair[0]}\nQuestion: {pair[1]} Yes, No, or Maybe?\nAnswer:"
 
     def probabilities(self, pairs: Sequence[Pair]) -> np.ndarray:
-        scores = self._logprobs(pairs) - self._bias
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+        return np.asarray(self._calibrated.predict_proba(self._logprobs(pairs)))
 
     def _prefill(self) -> Any:
         import torch

@@ -35,7 +35,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     source = tmp_path_factory.mktemp("source") / "tree"
     run("/usr/bin/env", "git", "clone", "-q", str(ROOT), str(source))
-    changed = subprocess.run(["git", "ls-files", "-mo", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+    changed = subprocess.run(
+        ["git", "ls-files", "-mo", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     for name in changed.stdout.splitlines():  # the working tree as it is
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,10 +68,14 @@ def test_the_wheel_holds_what_the_package_needs(wheel: Path) -> None:
 
     names = zipfile.ZipFile(wheel).namelist()
     assert "pluralism_eval_hook.pth" in names
-    for part in ("communities/communities.yaml", "model_wrappers/prompts/moe.yaml", "task_configs/pluralism.yaml"):
+    for part in (
+        "communities/communities.yaml",
+        "model_wrappers/prompts/moe.yaml",
+        "task_configs/pluralism.yaml",
+    ):
         assert f"pluralism_eval/{part}" in names
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 6
-    assert sum(name.endswith(".jsonl") for name in names) == 8
+    assert sum(name.endswith(".jsonl") for name in names) == 9
     assert not [name for name in names if name.startswith("tests/") or "checkpoint" in name]
 
 
@@ -75,12 +85,20 @@ def test_models_are_found_by_name_and_the_built_in_ones_too(fresh: Path) -> None
         "print(json.dumps([g(n).__name__ for n in ('modular_pluralism', 'pluralism_moe', 'hf', 'dummy')]))"
     )
     out = run(fresh / "python", "-c", code)
-    assert json.loads(out.strip().splitlines()[-1]) == ["ModularPluralism", "MoE", "HFLM", "DummyLM"]
+    assert json.loads(out.strip().splitlines()[-1]) == [
+        "ModularPluralism",
+        "MoE",
+        "HFLM",
+        "DummyLM",
+    ]
 
 
 def test_opting_out_leaves_lm_eval_alone(fresh: Path) -> None:
     code = "import sys, lm_eval.models; from lm_eval.api.registry import model_registry as r; print('moe' in r, 'pluralism_eval.plugin' in sys.modules)"
-    assert run(fresh / "python", "-c", code, PLURALISM_EVAL_NO_HOOK="1").split()[-2:] == ["False", "False"]
+    assert run(fresh / "python", "-c", code, PLURALISM_EVAL_NO_HOOK="1").split()[-2:] == [
+        "False",
+        "False",
+    ]
     assert run(fresh / "python", "-c", code).split()[-2:] == ["True", "True"]
 
 
@@ -92,7 +110,15 @@ def test_interpreter_start_imports_nothing_of_ours_but_the_hook(fresh: Path) -> 
 def test_lm_eval_knows_the_tasks(fresh: Path) -> None:
     listed = run(fresh / "python", "-m", "lm_eval", "ls", "tasks")
     assert all(name in listed for name in (*plugin.TASKS, "pluralism_eval", "hellaswag"))
-    validated = run(fresh / "python", "-m", "lm_eval", "validate", "--tasks", ",".join(plugin.TASKS), PLURALISM_EVAL_DATA="sample")
+    validated = run(
+        fresh / "python",
+        "-m",
+        "lm_eval",
+        "validate",
+        "--tasks",
+        ",".join(plugin.TASKS),
+        PLURALISM_EVAL_DATA="sample",
+    )
     assert "found and valid" in validated
 
 
@@ -100,7 +126,17 @@ def test_lm_eval_knows_the_tasks(fresh: Path) -> None:
 def test_the_line_that_must_simply_work(fresh: Path, tmp_path: Path) -> None:
     """``lm_eval --model modular_pluralism --tasks 'pluralism_*'``, on the embedded model."""
     out = run(
-        *(fresh / "python", "-m", "lm_eval", "--model", "modular_pluralism", "--tasks", "pluralism_*", "--limit", "1"),
+        *(
+            fresh / "python",
+            "-m",
+            "lm_eval",
+            "--model",
+            "modular_pluralism",
+            "--tasks",
+            "pluralism_*",
+            "--limit",
+            "1",
+        ),
         *("--model_args", "message_max_tokens=8", "--gen_kwargs", "max_gen_toks=16"),
         *("--metadata", "data=sample", "nli=embedded", "--output_path", tmp_path, "--log_samples"),
     )

@@ -12,6 +12,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 
+SOURCE = Path("pluralism_eval/_hook.pth")
 PTH = "pluralism_eval_hook.pth"
 
 
@@ -20,7 +21,7 @@ class BuildWithHook(build_py):
         super().run()
         if not getattr(self, "editable_mode", False):
             Path(self.build_lib).mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(PTH, Path(self.build_lib) / PTH)
+            shutil.copyfile(SOURCE, Path(self.build_lib) / PTH)
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         return [*super().get_outputs(include_bytecode), str(Path(self.build_lib) / PTH)]
@@ -40,9 +41,14 @@ class EditableWithHook(editable_wheel):
 
             def __call__(self, wheel: Any, files: list[str], mapping: dict[str, str]) -> None:
                 strategy(wheel, files, mapping)
-                wheel.writestr(PTH, Path(PTH).read_bytes())
+                wheel.writestr(PTH, SOURCE.read_bytes())
 
         return WithHook()
 
 
-setup(cmdclass={"build_py": BuildWithHook, "editable_wheel": EditableWithHook})
+# In the root, an egg-info folder would join the shell's expansion of an unquoted pluralism_*.
+Path("build").mkdir(exist_ok=True)
+setup(
+    options={"egg_info": {"egg_base": "build"}},
+    cmdclass={"build_py": BuildWithHook, "editable_wheel": EditableWithHook},
+)

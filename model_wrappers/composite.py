@@ -314,11 +314,7 @@ class CompositeLM(LM):
         s = asdict(self.settings)
         for name in ("transcript", "batch_tokens", "message_batch", "llm_args", "messages"):
             s.pop(name)
-        exported = (
-            self.settings.messages
-            if self._pool and not self._pool.identity()[0].get("adapter_sha256")
-            else None
-        )
+        exported = self.settings.messages if self._pool and self._pool.exported else None
         communities = self._pool.identity() if self._pool else []
         return digest(
             [__version__, self.method, s, self.llm.name, self.prompts.texts, communities, exported]

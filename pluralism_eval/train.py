@@ -176,9 +176,12 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], batch: int = 8)
 
 
 def perplexity_matrix(
-    adapters: Mapping[str, Path], corpora: Mapping[str, Path], base: str
+    adapters: Mapping[str, Path], corpora: Mapping[str, Path], base: str, pieces: int | None = None
 ) -> dict[str, dict[str, float]]:
-    """Held-out perplexity of the base and of every adapter on every corpus: row → corpus → value."""
+    """Held-out perplexity of the base and of every adapter on every corpus: row → corpus → value.
+
+    ``pieces`` limits the held-out pieces of each corpus.
+    """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -186,7 +189,7 @@ def perplexity_matrix(
     source = base_model(base)
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    held_out = {name: read_corpus(path)[1] for name, path in corpora.items()}
+    held_out = {name: read_corpus(path)[1][:pieces] for name, path in corpora.items()}
     table = {
         "base": {name: perplexity(model, tokenizer, texts) for name, texts in held_out.items()}
     }

@@ -21,7 +21,7 @@ class Transcript:
     """Appends to ``path`` while the run goes on, so that an interrupted run leaves what it did."""
 
     def __init__(self, method: str, path: str | None, rank: int, world_size: int) -> None:
-        stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
+        stamp = _agreed(time.strftime("%Y-%m-%dT%H-%M-%S"), world_size)
         self.path = Path(path) if path else output_folder() / f"transcript_{method}_{stamp}.jsonl"
         self._world_size = world_size
         self._own = self._of(rank)
@@ -137,6 +137,16 @@ def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
     if masses:
         found |= {"mean_option_mass": fmean(masses), "min_option_mass": min(masses)}
     return found
+
+
+def _agreed(stamp: str, world_size: int) -> str:
+    """Rank 0's time stamp, so that all ranks write parts of one transcript."""
+    if world_size == 1:
+        return stamp
+    from accelerate.utils import broadcast_object_list
+
+    shared: str = broadcast_object_list([stamp])[0]
+    return shared
 
 
 def output_folder() -> Path:

@@ -141,6 +141,11 @@ class CommunityPool:
     def names(self) -> list[str]:
         return [c.name for c in self.communities]
 
+    @property
+    def exported(self) -> bool:
+        """True if messages come from the authors' exported files; nothing is generated then."""
+        return self._source.exported
+
     def identity(self) -> list[dict[str, str]]:
         """What messages depend on, per community; goes into the results."""
         return [

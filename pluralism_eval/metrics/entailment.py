@@ -1,7 +1,7 @@
 """Natural language inference: does a premise entail a hypothesis?
 
 Scorers: any three-way sequence-classification model, read by its own label map, or ``embedded``: the
-embedded LM as a few-shot, calibrated judge (weak; its measured accuracy is printed beside every
+embedded LM's calibrated likelihoods (weak; its measured accuracy is printed beside every
 coverage).
 """
 
@@ -159,18 +159,22 @@ def _label_order(config: Any, name: str) -> list[int]:
 
 
 class EmbeddedScorer:
-    """The embedded LM as NLI judge: demonstrations, then calibration on hand-written pairs.
+    """The embedded LM as a zero-shot NLI scorer by likelihood, calibrated on hand-written pairs.
 
-    What the LM says are three numbers, the log-probabilities of Yes, Maybe and No after the pair; a
-    multinomial logistic regression on 66 calibration pairs turns them into label probabilities
-    (vector scaling). The demonstrations are computed once; every pair continues from their
-    key-value cache. Demonstrations, calibration and check pairs share no pair.
+    Three readings of a pair, each the mean log-probability (nats a token) of the hypothesis: after
+    the premise affirmed, after the premise denied, and alone. A multinomial logistic regression on
+    66 calibration pairs turns them into label probabilities. Calibration and check pairs are
+    disjoint.
     """
 
-    _WORDS = (" Yes", " Maybe", " No")
+    _AFFIRMED = "{premise} In other words,"
+    _DENIED = "{premise} It is not true that"
+    _ALONE = "In other words,"
 
     def __init__(self, batch: int = 16) -> None:
         from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         from pluralism_eval.llm import embedded
@@ -179,57 +183,56 @@ class EmbeddedScorer:
         self._tokenizer = AutoTokenizer.from_pretrained(source)
         self._model = AutoModelForCausalLM.from_pretrained(source).eval()
         self._batch = batch
-        self._words = [self._tokenizer(word)["input_ids"][0] for word in self._WORDS]
-        shots = [
-            self._text(pair) + self._WORDS[label]
-            for pair, label in read_pairs("nli_demonstrations.jsonl")
-        ]
-        self._head = self._tokenizer("\n\n".join(shots) + "\n\n")["input_ids"]
+        self._alone: dict[str, float] = {}
         calibration = read_pairs("nli_calibration.jsonl")
+        wording = [self._AFFIRMED, self._DENIED, self._ALONE]
         self.identity = (
-            f"embedded-nli:{source.rsplit('/', 1)[-1]}:{digest([shots, calibration])[:16]}"
+            f"embedded-nli:{source.rsplit('/', 1)[-1]}:{digest([wording, calibration])[:16]}"
         )
-        self._cache = self._prefill()
-        self._calibrated = LogisticRegression(max_iter=1000).fit(
-            self._logprobs([pair for pair, _ in calibration]), [label for _, label in calibration]
-        )
-
-    @staticmethod
-    def _text(pair: Pair) -> str:
-        return f"{pair[0]}\nQuestion: {pair[1]} Yes, No, or Maybe?\nAnswer:"
+        self._calibrated = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+        readings = self._readings([pair for pair, _ in calibration])
+        self._calibrated.fit(readings, [label for _, label in calibration])
 
     def probabilities(self, pairs: Sequence[Pair]) -> np.ndarray:
-        return np.asarray(self._calibrated.predict_proba(self._logprobs(pairs)))
+        return np.asarray(self._calibrated.predict_proba(self._readings(pairs)))
 
-    def _prefill(self) -> Any:
+    def _readings(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """[n_pairs][4]: affirmed, alone, affirmed - denied, affirmed - alone."""
+        affirmed = self._likelihood([(self._AFFIRMED.format(premise=p), h) for p, h in pairs])
+        denied = self._likelihood([(self._DENIED.format(premise=p), h) for p, h in pairs])
+        new = [h for h in dict.fromkeys(h for _, h in pairs) if h not in self._alone]
+        self._alone.update(zip(new, self._likelihood([(self._ALONE, h) for h in new]), strict=True))
+        alone = np.array([self._alone[h] for _, h in pairs])
+        return np.stack([affirmed, alone, affirmed - denied, affirmed - alone], axis=1)
+
+    def _likelihood(self, texts: Sequence[tuple[str, str]]) -> np.ndarray:
+        """[n] mean log-probability of the second text's tokens after the first, nats a token."""
         import torch
 
-        with torch.inference_mode():
-            return self._model(input_ids=torch.tensor([self._head]), use_cache=True).past_key_values
-
-    def _logprobs(self, pairs: Sequence[Pair]) -> np.ndarray:
-        return np.concatenate(
-            [self._forward(pairs[i : i + self._batch]) for i in range(0, len(pairs), self._batch)]
-        )
-
-    def _forward(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """[n][3] log-probabilities of the answer words; rows padded on the right."""
-        import copy
-
-        import torch
-
-        rows = [self._tokenizer(self._text(pair))["input_ids"] for pair in pairs]
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-        mask = torch.tensor(
-            [[1] * (len(self._head) + len(row)) + [0] * (longest - len(row)) for row in rows]
-        )
-        cache = copy.deepcopy(self._cache)
-        cache.batch_repeat_interleave(len(rows))
-        with torch.inference_mode():
-            hidden = self._model.model(
-                input_ids=ids, attention_mask=mask, past_key_values=cache
-            ).last_hidden_state
-            last = hidden[torch.arange(len(rows)), torch.tensor([len(row) - 1 for row in rows])]
-            logprobs = self._model.lm_head(last).float().log_softmax(-1)
-        return np.asarray(logprobs[:, self._words].numpy())
+        found: list[float] = []
+        for start in range(0, len(texts), self._batch):
+            heads = [
+                self._tokenizer(head)["input_ids"] for head, _ in texts[start : start + self._batch]
+            ]
+            tails = [
+                self._tokenizer(" " + tail)["input_ids"]
+                for _, tail in texts[start : start + self._batch]
+            ]
+            longest = max(len(a) + len(b) for a, b in zip(heads, tails, strict=True))
+            rows = [
+                [*a, *b, *[0] * (longest - len(a) - len(b))]
+                for a, b in zip(heads, tails, strict=True)
+            ]
+            sizes = [len(a) + len(b) for a, b in zip(heads, tails, strict=True)]
+            mask = torch.tensor([[1] * size + [0] * (longest - size) for size in sizes])
+            with torch.inference_mode():
+                hidden = self._model.model(
+                    input_ids=torch.tensor(rows), attention_mask=mask
+                ).last_hidden_state
+                for row, head, tail in zip(hidden, heads, tails, strict=True):
+                    states = row[
+                        len(head) - 1 : len(head) + len(tail) - 1
+                    ]  # each predicts the next token
+                    logprobs = self._model.lm_head(states).float().log_softmax(-1)
+                    found.append(float(logprobs.gather(-1, torch.tensor(tail)[:, None]).mean()))
+        return np.array(found)

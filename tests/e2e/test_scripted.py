@@ -279,3 +279,20 @@ def test_foreign_tasks_get_mixtures_over_their_own_continuations(
     expected = [scripted_logprob(prompt, c) for c in (" blue", " dark green")]
     np.testing.assert_allclose([ll for ll, _ in model.loglikelihood(requests)], expected)
     assert not math.isnan(expected[0])
+
+
+def test_the_table_has_every_method_and_its_baselines(run: Callable[..., Any]) -> None:
+    from pluralism_eval.report.table import build, markdown
+
+    tasks = ("pluralism_steerable_vk", "pluralism_distributional_moralchoice")
+    runs = {m: {t: run(m, t)["samples"][t] for t in tasks} for m in ("vanilla", "prompting")}
+    rows = {row[0]: row[1:] for row in build(runs)}
+    assert len(rows[""]) == 3  # accuracy, balanced accuracy, J-S distance
+    assert rows["docs"] == ["2", "2", "2"]
+    assert rows["(uniform)"] == ["0.333", "0.333", "0.232"]  # mean of 0.4645 (low) and 0 (high)
+    assert rows["(always first option)"] == ["0.500", "0.500", "0.232"]
+    assert rows["(majority)"] == ["0.500", "0.500", "0.232"]
+    for method, by_task in runs.items():
+        mean = np.mean([s["jsd"] for s in by_task["pluralism_distributional_moralchoice"]])
+        assert rows[method][2].startswith(f"{mean:.3f} [")
+    assert markdown(build(runs)).count("\n") == len(rows)

@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo", help="all tasks, all methods, on the embedded model and the sample data"
     )
-    demo.add_argument("--limit", type=int, default=5, help="docs per task, from 2 (default: 5)")
+    demo.add_argument("--limit", type=int, default=4, help="docs per task, from 2 (default: 4)")
     demo.add_argument(
         "--output",
         type=Path,

@@ -11,7 +11,7 @@ from pluralism_eval.llm import embedded
 from pluralism_eval.llm.harness import HFLLM, HarnessLLM
 from pluralism_eval.settings import Settings
 
-_EMBEDDED_BATCH = 8  # lm-eval's default of 1 makes a 135M model wait for memory
+_EMBEDDED_BATCH = 8  # 1 makes it wait for memory; auto would try out 64 x 8192 tokens first
 _alive: WeakValueDictionary[str, HarnessLLM] = WeakValueDictionary()
 
 
@@ -38,7 +38,7 @@ def load_llm(
         )
     if kind == "embedded":
         kind, args = "hf", {"pretrained": embedded.locate(), "dtype": "float32"} | args
-        if batch_size in (None, 1, "1"):
+        if batch_size in (None, 1, "1") or str(batch_size).startswith("auto"):
             batch_size = _EMBEDDED_BATCH
     elif kind not in model_registry:
         raise PluralismError(

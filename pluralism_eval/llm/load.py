@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -46,24 +47,38 @@ def load_llm(
         )
     if isinstance(batch_size, str) and batch_size.isdigit():
         batch_size = int(batch_size)
-    if device is None and get_model(kind) is get_model("hf"):
-        device = _device()  # lm-eval's own default is cuda, whether there is one or not
+    if get_model(kind) is get_model("hf"):
+        # lm-eval's own default is cuda, whether there is one or not
+        device = device if device and not device.startswith("cuda") else _device(device)
+        if device == "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else accelerate sees one process
     key = digest([kind, args, batch_size, max_batch_size, device, settings.batch_tokens])
     if key not in _alive:
         inner = get_model(kind).create_from_arg_obj(
             args, {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
         )
+        _join_ranks(inner)
         llm = _wrapper(inner)(inner, _identity(settings, args), settings.batch_tokens)
         _alive[key] = llm
         return llm
     return _alive[key]
 
 
-def _device() -> str:
+def _join_ranks(inner: Any) -> None:
+    """Processes of one launch share the docs on CPUs too; lm-eval's ``hf`` does so on GPUs only."""
+    accelerator = getattr(inner, "accelerator", None)
+    if accelerator is None or inner.world_size > 1 or accelerator.device.type != "cpu":
+        return
+    if accelerator.num_processes > 1:
+        inner._rank, inner._world_size = accelerator.process_index, accelerator.num_processes
+
+
+def _device(asked: str | None) -> str:
+    """``asked``, else what there is; a machine without CUDA never gets ``cuda``."""
     import torch
 
     if torch.cuda.is_available():
-        return "cuda"
+        return asked or "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 

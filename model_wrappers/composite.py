@@ -17,7 +17,6 @@ from pluralism_eval import __version__, context, requests
 from pluralism_eval import settings as settings_module
 from pluralism_eval.answers import AnswerCache, bypass
 from pluralism_eval.cache import digest
-from pluralism_eval.communities.lora import Sampling
 from pluralism_eval.communities.pool import CommunityPool, make_pool
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.load import load_llm
@@ -54,15 +53,7 @@ class CompositeLM(LM):
         s = self.settings = settings_module.parse(self.method, model_args)
         self.preset = get_preset(s.preset)
         self.prompts = Prompts(s.prompts)
-        self._pool: CommunityPool | None = None
-        if self.uses_communities:
-            sampling = Sampling(
-                s.message_max_tokens or self.preset.message_max_tokens, self.preset.message_top_p
-            )
-            name = s.communities or ("embedded" if s.llm == "embedded" else "perspective")
-            self._pool = make_pool(
-                name, self.prompts, s.messages, sampling, s.seed, s.message_batch
-            )
+        self._pool = make_pool(s, self.prompts) if self.uses_communities else None
         self.weights = (
             settings_module.read_weights(s.weights, self._pool.names) if self._pool else []
         )
@@ -157,7 +148,7 @@ class CompositeLM(LM):
             for query in queries:
                 requests.check_mode(query)
         if self._pool:
-            self._pool.check(queries)
+            self._pool.check(queries, self.llm)
 
     def _inner_call(self, name: str, requests_: list[Any]) -> list[Any]:
         """The inner model's own answer to lm-eval's own requests (chat templating done)."""
@@ -334,6 +325,7 @@ class CompositeLM(LM):
             "readout": self.settings.readout,
             "seed": self.settings.seed,
             "communities": self._pool.identity() if self._pool else [],
+            "liveness": self._pool.proofs() if self._pool else {},
             "weights": self.weights,
             "fingerprint": self.fingerprint(),
             "transcript": str(self.transcript.path),

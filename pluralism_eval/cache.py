@@ -7,8 +7,11 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from pluralism_eval.errors import PluralismError
 
 CACHE_VARIABLE = "PLURALISM_EVAL_CACHE"
 
@@ -33,7 +36,7 @@ class Store:
     def __init__(self, path: Path, table: str) -> None:
         self.path, self._table = path, table
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connect() as db:
+        with closing(self._connect()) as db, db:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute(
                 f'CREATE TABLE IF NOT EXISTS "{table}" (key TEXT PRIMARY KEY, value TEXT NOT NULL)'
@@ -45,7 +48,7 @@ class Store:
     def get(self, keys: Sequence[str]) -> dict[str, Any]:
         """The stored values among ``keys``."""
         found: dict[str, Any] = {}
-        with self._connect() as db:
+        with closing(self._connect()) as db, db:
             for start in range(0, len(keys), 500):
                 part = list(keys[start : start + 500])
                 marks = ",".join("?" * len(part))
@@ -56,11 +59,20 @@ class Store:
         return found
 
     def put(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
-        """Write all of ``values`` in one transaction."""
+        """Write all of ``values`` in one transaction; what is there already stays as it is.
+
+        When this returns the values are on disk. Raises PluralismError if they cannot be.
+        """
         rows = [(key, json.dumps(value, ensure_ascii=False)) for key, value in dict(values).items()]
-        with self._connect() as db:
-            db.executemany(f'INSERT OR REPLACE INTO "{self._table}" VALUES (?, ?)', rows)
+        try:
+            with closing(self._connect()) as db, db:
+                db.executemany(f'INSERT OR IGNORE INTO "{self._table}" VALUES (?, ?)', rows)
+        except sqlite3.OperationalError as error:
+            raise PluralismError(
+                f"the store {str(self.path)!r} cannot be written: {error}. Nothing in it is lost; "
+                f"make room (or move it with {CACHE_VARIABLE}) and run again"
+            ) from error
 
     def __len__(self) -> int:
-        with self._connect() as db:
+        with closing(self._connect()) as db, db:
             return int(db.execute(f'SELECT COUNT(*) FROM "{self._table}"').fetchone()[0])

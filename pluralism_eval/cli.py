@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pluralism_eval import __version__
+from pluralism_eval.commands import communities, messages
 from pluralism_eval.errors import PluralismError
 
 
@@ -71,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     matrix.add_argument("--corpora", type=Path, required=True, help="folder with <community>.jsonl")
     matrix.add_argument("--base", default="embedded")
     matrix.set_defaults(action=_perplexity)
+    communities.add(commands)
+    messages.add(commands)
     return parser
 
 

@@ -66,6 +66,8 @@ class Message:
     """Samples drawn until one was not empty (at most 3)."""
     reused: bool = False
     """True if it came from the store."""
+    imported: bool = False
+    """True if it was written elsewhere and imported."""
 
 
 @dataclass(frozen=True, slots=True)

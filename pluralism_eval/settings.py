@@ -27,7 +27,8 @@ class Settings:
     llm_args: Mapping[str, Any] = field(default_factory=dict)
     """That model's own arguments: a mapping, JSON, or ``key=value;key=value``."""
     communities: str | None = None
-    """A named pool or a YAML file; default ``embedded`` for the embedded LLM, else ``perspective``."""
+    """Named pool, YAML file or community, joined by ``+``; default ``embedded`` for the embedded
+    LLM, else ``perspective``. See :func:`pluralism_eval.communities.pool.load_pool`."""
     mode: str = "auto"
     """``auto`` takes the task's; foreign tasks: distributional for options, Overton for text."""
     attribute: str | None = None
@@ -41,6 +42,8 @@ class Settings:
     """Folder of the message store, or of the authors' exported message files."""
     message_max_tokens: int | None = None
     """New tokens a message; default the preset's."""
+    message_temperature: float = 1.0
+    """Of message sampling; 0 is greedy."""
     seed: int = 1234
     """Seeds message sampling and fallbacks."""
     readout: str = "options"
@@ -122,6 +125,13 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         value = getattr(s, name)
         if value is not None and (not isinstance(value, int) or value < 1):
             found.append(f"{name}={value!r} must be a positive integer")
+    temperature = s.message_temperature
+    if (
+        not isinstance(temperature, (int, float))
+        or isinstance(temperature, bool)
+        or temperature < 0
+    ):
+        found.append(f"message_temperature={temperature!r} must be a number, 0 (greedy) or more")
     if s.prompts is not None and not Path(str(s.prompts)).is_file():
         found.append(f"prompts={s.prompts!r} is not a file")
     return found

@@ -123,6 +123,7 @@ def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
     }
     shares = {
         "empty_messages": [not m["text"] for m in messages],
+        "imported_messages": [m.get("imported", False) for m in messages],
         "resampled_messages": [m["attempts"] > 1 for m in messages],
         "messages_cut_at_length_limit": [not m["stopped"] for m in messages],
         "prompts_with_passages_cut": [s.get("tokens_cut", 0) > 0 for s in sent] if messages else [],

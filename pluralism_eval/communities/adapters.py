@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm import embedded
 
 WEIGHTS = "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"
 CONFIG = "adapter_config.json"
+RECORD = "training.json"
 
 
 class AdapterSpec(Protocol):
@@ -25,17 +29,28 @@ class AdapterSpec(Protocol):
     @property
     def base(self) -> str: ...
     @property
+    def base_revision(self) -> str: ...
+    @property
     def adapter(self) -> str: ...
     @property
     def revision(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def pickle(self) -> bool: ...
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter folder and the hash of its weights."""
+    """A LoRA adapter that was checked against its base model."""
 
     folder: Path
     sha256: str
+    """Of the weight file."""
+    rank: int
+    tensors: int
+    commit: str | None = None
+    """Hub commit, where it came from there."""
 
 
 def resolve_all(communities: Sequence[AdapterSpec]) -> dict[str, Adapter]:
@@ -55,32 +70,247 @@ def base_model(base: str) -> str:
     return embedded.locate() if base == "embedded" else base
 
 
-def base_identity(base: str) -> str:
-    """What messages depend on: the base's name, for the embedded model its file as well."""
-    return Path(embedded.locate()).name if base == "embedded" else base
+def base_identity(base: str, revision: str = "main") -> str:
+    """What messages depend on: name and revision; for local weights their hash."""
+    if base == "embedded":
+        return Path(embedded.locate()).name
+    if Path(base).is_dir():
+        return f"sha256:{weights_sha256(base)}"
+    return base if revision == "main" else f"{base}@{revision}"
+
+
+def weights_sha256(model: str, revision: str = "main") -> str | None:
+    """Hash over the weight files of a folder, or of a Hub model that was downloaded; else None.
+
+    A file of the Hub's cache is named after its hash; other files are read once and remembered by
+    path, size and time.
+    """
+    folder = Path(model) if Path(model).is_dir() else _snapshot(model, revision)
+    if folder is None:
+        return None
+    weights = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".gguf"))
+    return digest([[p.name, _file_sha256(p)] for p in weights]) if weights else None
+
+
+def _snapshot(model: str, revision: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                model, revision=revision, local_files_only=True, allow_patterns=["*.safetensors"]
+            )
+        )
+    except Exception:  # not downloaded, or no Hub id: there is nothing to hash
+        return None
+
+
+def _file_sha256(path: Path) -> str:
+    real = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", real.name):
+        return real.name
+    state = real.stat()
+    key = digest([str(real), state.st_size, state.st_mtime_ns])
+    store = Store(cache_root() / "hashes.sqlite", "files")
+    known = store.get([key])
+    if key not in known:
+        hashed = hashlib.sha256()
+        with real.open("rb") as file:
+            while block := file.read(1 << 24):
+                hashed.update(block)
+        known = {key: hashed.hexdigest()}
+        store.put(known)
+    return str(known[key])
+
+
+def training_record(community: AdapterSpec) -> dict[str, Any] | None:
+    """``training.json`` beside the adapter: corpus, recipe, perplexities; None if there is none."""
+    try:
+        found = json.loads((_folder(community) / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+# ---------------------------------------------------------------------- the checks
 
 
 def _resolve(community: AdapterSpec) -> Adapter:
     folder = _folder(community)
-    config_file, weights = folder / CONFIG, folder / WEIGHTS
-    if not config_file.is_file():
-        raise PluralismError(f"adapter={community.adapter!r} has no {CONFIG}: not a PEFT adapter")
+    config = _config(community, folder)
+    weights = folder / WEIGHTS
     if not weights.is_file():
+        folder = _unpickled(community, folder)
+        weights = folder / WEIGHTS
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if community.sha256 and community.sha256 != sha256:
         raise PluralismError(
-            f"adapter={community.adapter!r} has no {WEIGHTS}; pickled weights are refused: "
-            "load and save it once with peft's save_pretrained"
+            f"adapter={community.adapter!r} has sha256 {sha256}, the pool says {community.sha256}; "
+            "the file has changed, or the entry is out of date"
         )
-    config = json.loads(config_file.read_text(encoding="utf-8"))
+    _check_base(community)
+    rank, tensors = _check_tensors(community, weights, config, sha256)
+    commit = folder.name if folder.parent.name == "snapshots" else None
+    return Adapter(folder, sha256, rank, tensors, commit)
+
+
+def _config(community: AdapterSpec, folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG
+    if not file.is_file():
+        raise PluralismError(f"adapter={community.adapter!r} has no {CONFIG}: not a PEFT adapter")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PluralismError(
+            f"adapter={community.adapter!r}: {CONFIG} is not JSON: {error}"
+        ) from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else config
+        raise PluralismError(f"adapter={community.adapter!r} is of type {kind!r}; LORA is needed")
     trained_on = str(config.get("base_model_name_or_path"))
-    if config.get("peft_type") != "LORA":
-        raise PluralismError(
-            f"adapter={community.adapter!r} is of type {config.get('peft_type')!r}; LORA is needed"
-        )
     if trained_on not in _names_of(community.base):
         raise PluralismError(
             f"adapter={community.adapter!r} belongs to base model {trained_on!r}, the pool says base={community.base!r}"
         )
-    return Adapter(folder, hashlib.sha256(weights.read_bytes()).hexdigest())
+    return config
+
+
+def _check_base(community: AdapterSpec) -> None:
+    """Our own adapters record the hash of the weights they were trained on."""
+    known = (training_record(community) or {}).get("base_sha256")
+    if not known:
+        return
+    present = weights_sha256(base_model(community.base), community.base_revision)
+    if present and present != known:
+        raise PluralismError(
+            f"adapter={community.adapter!r} was trained on weights of {community.base!r} with hash {known[:12]}, "
+            f"those here have {present[:12]}: another revision, or changed; set base_revision or train it again"
+        )
+
+
+def _check_tensors(
+    community: AdapterSpec, weights: Path, config: Mapping[str, Any], sha256: str
+) -> tuple[int, int]:
+    """(rank, number of tensors). A verdict on the same bytes is remembered."""
+    identity = base_identity(community.base, community.base_revision)
+    store = Store(cache_root() / "hashes.sqlite", "adapters")
+    key = digest(["checked", 1, sha256, config, identity])
+    known = store.get([key])
+    if key in known:
+        return int(known[key]["rank"]), int(known[key]["tensors"])
+    shapes = _read_tensors(community, weights)
+    expected = _expected_shapes(community, weights.parent)
+    _compare(community, shapes, expected, config)
+    rank, tensors = int(config.get("r", 0)), len(shapes)
+    store.put({key: {"rank": rank, "tensors": tensors}})
+    return rank, tensors
+
+
+def _read_tensors(community: AdapterSpec, weights: Path) -> dict[str, tuple[int, ...]]:
+    """Name → shape. Raises PluralismError for a damaged file, NaN, infinity, or all zero."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    alive = False
+    try:
+        with safe_open(str(weights), framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                tensor = file.get_tensor(name)
+                shapes[name] = tuple(tensor.shape)
+                if not tensor.isfinite().all():
+                    raise PluralismError(
+                        f"adapter={community.adapter!r}: tensor {name} holds NaN or infinity; train it again"
+                    )
+                alive = alive or ("lora_B" in name and bool(tensor.any()))
+    except (SafetensorError, OSError) as error:
+        raise PluralismError(
+            f"adapter={community.adapter!r}: {WEIGHTS} is damaged ({str(error).splitlines()[0]}); copy or download it again"
+        ) from error
+    if not alive:
+        raise PluralismError(
+            f"adapter={community.adapter!r}: all lora_B weights are zero, so it would be the bare base model"
+        )
+    return shapes
+
+
+def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[int, ...]]:
+    """What PEFT makes of this configuration on this base model, without its weights."""
+    import torch
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        base_config = AutoConfig.from_pretrained(
+            base_model(community.base), revision=community.base_revision
+        )
+    except (OSError, ValueError) as error:
+        raise PluralismError(
+            f"base={community.base!r} cannot be had: {str(error).splitlines()[0]}"
+        ) from error
+    try:
+        config = PeftConfig.from_pretrained(str(folder))
+        config.inference_mode = False
+        config.base_model_name_or_path = None  # checked above; peft would warn of the folder's name
+        with torch.device("meta"):
+            model = get_peft_model(AutoModelForCausalLM.from_config(base_config), config)
+        state = get_peft_model_state_dict(model)
+    except (ValueError, TypeError, KeyError) as error:
+        raise PluralismError(
+            f"adapter={community.adapter!r}: {CONFIG} does not fit {community.base!r}: {str(error).splitlines()[0][:300]}"
+        ) from error
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _compare(
+    community: AdapterSpec,
+    found: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    config: Mapping[str, Any],
+) -> None:
+    missing = [name for name in expected if name not in found]
+    surplus = [name for name in found if name not in expected]
+    wrong = [name for name in expected if name in found and found[name] != expected[name]]
+    if wrong:
+        name = wrong[0]
+        raise PluralismError(
+            f"adapter={community.adapter!r}: {len(wrong)} tensors have the wrong shape, e.g. {name} {list(found[name])}; "
+            f"rank r={config.get('r')} of {CONFIG} on {community.base!r} needs {list(expected[name])}"
+        )
+    if missing or surplus:
+        raise PluralismError(
+            f"adapter={community.adapter!r}: {len(missing)} tensors missing, {len(surplus)} unexpected "
+            f"(e.g. {(missing or surplus)[0]}); {CONFIG} and {WEIGHTS} do not belong together"
+        )
+
+
+def _unpickled(community: AdapterSpec, folder: Path) -> Path:
+    """A copy in the cache with safetensors, made from pickled weights that the pool allows."""
+    pickled = folder / PICKLED
+    if not pickled.is_file():
+        raise PluralismError(
+            f"adapter={community.adapter!r} has no {WEIGHTS} (pickled weights are refused unless its entry says `pickle: true`)"
+        )
+    if not community.pickle:
+        raise PluralismError(
+            f"adapter={community.adapter!r} has only pickled weights ({PICKLED}), which are refused: a pickle can run "
+            "code. If you trust its author, set `pickle: true` in the pool; it is then read without running code and kept as safetensors"
+        )
+    import torch
+    from safetensors.torch import save_file
+
+    target = cache_root() / "adapters" / hashlib.sha256(pickled.read_bytes()).hexdigest()
+    if not (target / WEIGHTS).is_file():
+        try:
+            state = torch.load(pickled, map_location="cpu", weights_only=True)
+        except Exception as error:  # pickle errors are of any kind
+            raise PluralismError(
+                f"adapter={community.adapter!r}: {PICKLED} cannot be read as plain tensors: {str(error).splitlines()[0][:300]}"
+            ) from error
+        target.mkdir(parents=True, exist_ok=True)
+        (target / CONFIG).write_bytes((folder / CONFIG).read_bytes())
+        save_file({k: v.contiguous() for k, v in state.items()}, target / (WEIGHTS + ".part"))
+        (target / (WEIGHTS + ".part")).replace(target / WEIGHTS)
+    return target
 
 
 def _names_of(base: str) -> set[str]:
@@ -99,11 +329,10 @@ def _folder(community: AdapterSpec) -> Path:
         return Path(community.adapter)
     from huggingface_hub import snapshot_download
 
+    wanted = [CONFIG, WEIGHTS, RECORD, *([PICKLED] if community.pickle else [])]
     try:
         return Path(
-            snapshot_download(
-                community.adapter, revision=community.revision, allow_patterns=[CONFIG, WEIGHTS]
-            )
+            snapshot_download(community.adapter, revision=community.revision, allow_patterns=wanted)
         )
     except Exception as error:  # offline, gated, misspelled: one line each, the reason kept
         raise PluralismError(

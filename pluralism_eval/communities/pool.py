@@ -1,41 +1,91 @@
-"""Which communities there are: named pools and users' YAML files, and the pool at work."""
+"""Which communities there are: named pools, patches, users' YAML files; and the pool at work."""
 
 from __future__ import annotations
 
 import logging
+import random
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
-from pluralism_eval.cache import digest
-from pluralism_eval.communities import adapters
-from pluralism_eval.communities.lora import Job, LoraEngine, Sampling
+from pluralism_eval.cache import Store, cache_root, digest
+from pluralism_eval.communities import adapters, vllm
+from pluralism_eval.communities.engine import CANARIES, Engine, Job, Output, Proof, Sampling
+from pluralism_eval.communities.lora import LoraEngine
+from pluralism_eval.communities.prompted import PromptedEngine
+from pluralism_eval.communities.registry import registered
+from pluralism_eval.communities.served import Endpoint, ServedEngine
 from pluralism_eval.communities.store import MessageSource
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.presets import get_preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.schema import Message, Query
+from pluralism_eval.settings import Settings
 
 log = logging.getLogger(__name__)
-_FIELDS = ("name", "description", "base", "adapter", "revision")
 _MAX_ATTEMPTS = 3
+_WRITE_EVERY = 32
 
 
 @dataclass(frozen=True)
 class Community:
-    """One community LM: a LoRA adapter on a base model."""
+    """One community LM: who it is, and the engine that lets it speak."""
 
     name: str
     description: str
-    base: str
-    adapter: str
+    """What moe shows the LLM when it picks one."""
+    engine: str = "lora"
+    base: str = ""
+    """A model that transformers loads, or ``embedded``; for served: the base's served name."""
+    base_revision: str = "main"
+    adapter: str = ""
+    """LoRA adapter: Hub id, folder, or ``embedded/<name>``."""
     revision: str = "main"
+    """Of the adapter."""
+    sha256: str = ""
+    """Of the adapter's weight file, if it is to be pinned."""
+    pickle: bool = False
+    """True: pickled adapter weights are read (as plain tensors, without running code)."""
+    base_url: str = ""
+    """OpenAI-compatible server."""
+    model: str = ""
+    """Its name on the server."""
+    api_key_variable: str = "OPENAI_API_KEY"
+    persona: str = ""
+    """System instruction of a prompted community."""
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Communities of one place share an engine."""
+        if self.base_url:
+            return ("served", self.base_url, self.api_key_variable)
+        return (self.engine, self.base, self.base_revision)
+
+
+_COMMON = {"name", "description", "engine"}
+_NEEDS: dict[str, set[str]] = {
+    "lora": {"base", "adapter"},
+    "vllm": {"base", "adapter"},
+    "served": {"base_url", "model", "base"},
+    "prompted": {"persona"},
+}
+_MAY: dict[str, set[str]] = {
+    "lora": {"base_revision", "revision", "sha256", "pickle"},
+    "vllm": {"base_revision", "revision", "sha256", "pickle"},
+    "served": {"api_key_variable"},
+    "prompted": {"base", "base_revision", "base_url", "model", "api_key_variable"},
+}
+
+
+# ---------------------------------------------------------------------- which communities
 
 
 def named_pools() -> dict[str, list[dict[str, Any]]]:
@@ -44,74 +94,153 @@ def named_pools() -> dict[str, list[dict[str, Any]]]:
     return {name: pool for name, pool in yaml.safe_load(text).items() if not name.startswith(".")}
 
 
-def load_pool(name_or_path: str) -> list[Community]:
-    """The communities of a named pool or of a YAML list.
+def load_pool(expression: str) -> list[Community]:
+    """The communities that ``communities=`` names.
+
+    Args:
+        expression: a named pool, a YAML file, a community (``asia_culture``,
+            ``perspective/news_left`` or a registered name), or several joined by ``+``;
+            ``-name`` after any of them leaves one out. Thus ``perspective+asia_culture``
+            (Figure 6, k = 7) and ``perspective-reddit_center+asia_culture`` (the authors'
+            code, which replaces).
 
     Raises:
-        PluralismError: unknown pool, unreadable YAML, empty pool, or bad entries (all at once).
+        PluralismError: unknown names, unreadable YAML, empty pool, bad entries (all at once).
     """
+    if Path(expression).is_file():
+        return _parse(_read_file(Path(expression)), expression)
+    entries: list[Any] = []
+    for term in expression.split("+"):
+        found, removed = _term(term.strip())
+        entries += found
+        names = [e["name"] for e in entries if isinstance(e, dict)]
+        for name in removed:
+            if name not in names:
+                raise PluralismError(
+                    f"communities={expression!r}: {name!r} is to be left out, but the pool has {', '.join(names)}"
+                )
+        entries = [e for e in entries if not (isinstance(e, dict) and e["name"] in removed)]
+    return _parse(entries, expression)
+
+
+def _term(term: str) -> tuple[list[Any], list[str]]:
+    """(entries, names to leave out) of ``term``, such as ``perspective-reddit_center``."""
+    removed: list[str] = []
+    rest = term
+    while True:
+        entries = _look_up(rest)
+        if entries is not None:
+            return entries, removed
+        if "-" not in rest:
+            break
+        rest, _, name = rest.rpartition("-")
+        removed.append(name)
+    shipped = sorted({e["name"] for pool in named_pools().values() for e in pool})
+    known = [*named_pools(), *registered(), *shipped]
+    raise PluralismError(
+        f"communities={term!r} is neither a named pool ({', '.join(named_pools())}), nor a YAML file, "
+        f"nor a known community ({', '.join(dict.fromkeys(known[len(named_pools()) :]))})"
+    )
+
+
+def _look_up(name: str) -> list[Any] | None:
+    """Entries of a pool, of a file, or of one community; None if there is no such thing."""
     pools = named_pools()
-    if name_or_path in pools:
-        entries: Any = pools[name_or_path]
-    else:
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise PluralismError(
-                f"communities={name_or_path!r} is neither a named pool ({', '.join(pools)}) nor a YAML file"
-            )
-        try:
-            entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise PluralismError(
-                f"communities={name_or_path!r} cannot be read as YAML: {error}"
-            ) from error
+    if name in pools:
+        return list(pools[name])
+    if name in registered():
+        return [registered()[name]]
+    pool, _, member = name.partition("/")
+    if member and pool in pools:
+        found = [entry for entry in pools[pool] if entry["name"] == member]
+        if found:
+            return found
+    same: dict[str, dict[str, Any]] = {}
+    for pool, members in pools.items():
+        for entry in members:
+            if entry["name"] == name and entry not in same.values():
+                same[f"{pool}/{name}"] = entry
+    if len(same) > 1:
+        raise PluralismError(f"communities: {name!r} may be {' or '.join(same)}; write it so")
+    if same:
+        return list(same.values())
+    return _read_file(Path(name)) if Path(name).is_file() else None
+
+
+def _read_file(path: Path) -> list[Any]:
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise PluralismError(
+            f"communities={str(path)!r} cannot be read as YAML: {error}"
+        ) from error
     if not isinstance(entries, list) or not entries:
         raise PluralismError(
-            f"communities={name_or_path!r} must be a list of at least one community ({', '.join(_FIELDS)}), "
+            f"communities={str(path)!r} must be a list of at least one community, "
             f"got {'an empty pool' if not entries else type(entries).__name__}"
         )
-    return _parse(entries, name_or_path, pools)
+    for entry in entries:  # adapters beside the file
+        own = entry.get("adapter") if isinstance(entry, dict) else None
+        if isinstance(own, str) and own and (path.parent / own).is_dir():
+            entry["adapter"] = str((path.parent / own).resolve())
+    return entries
 
 
-def _parse(
-    entries: list[Any], source: str, pools: Mapping[str, list[dict[str, Any]]]
-) -> list[Community]:
-    shipped = {
-        f"{pool}/{entry['name']}": entry for pool, members in pools.items() for entry in members
-    }
+def _parse(entries: Sequence[Any], source: str) -> list[Community]:
     problems: list[str] = []
     found: list[Community] = []
     for i, entry in enumerate(entries):
-        if isinstance(entry, str):  # "pool/name" of a shipped community
-            if entry not in shipped:
-                problems.append(
-                    f"entry {i}: unknown community {entry!r}. Known: {', '.join(sorted(shipped))}"
-                )
+        if isinstance(entry, str):
+            known = _look_up(entry)
+            if known is None or len(known) != 1:
+                problems.append(f"entry {i}: unknown community {entry!r}")
                 continue
-            entry = shipped[entry]
+            entry = known[0]
         if not isinstance(entry, dict):
-            problems.append(f"entry {i}: must be a mapping or pool/name, got {entry!r}")
-            continue
-        missing = [
-            f for f in _FIELDS[:-1] if not isinstance(entry.get(f), str) or not entry[f].strip()
-        ]
-        unknown = [str(f) for f in entry if f not in _FIELDS]
-        if missing or unknown:
             problems.append(
-                f"entry {i} ({entry.get('name')!r}): missing {missing}, unknown {unknown}; fields: {', '.join(_FIELDS)}"
+                f"entry {i}: must be a mapping or the name of a community, got {entry!r}"
             )
             continue
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", entry["name"]) or entry["name"] == "__base__":
-            problems.append(
-                f"entry {i}: name {entry['name']!r} may hold letters, digits, _ and - only"
-            )
-        found.append(Community(**{key: str(value) for key, value in entry.items()}))
+        wrong = _problems(entry)
+        problems += [f"entry {i} ({entry.get('name')!r}): {problem}" for problem in wrong]
+        if not wrong:
+            values: dict[str, Any] = {k: str(v) for k, v in entry.items() if k != "pickle"}
+            found.append(Community(**values, pickle=entry.get("pickle", False)))
     names = [c.name for c in found]
     problems += [
         f"name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})
     ]
+    if not found and not problems:
+        problems.append("an empty pool; at least one community is needed")
     raise_all(f"communities={source!r}", problems)
     return found
+
+
+def _problems(entry: Mapping[str, Any]) -> list[str]:
+    engine = entry.get("engine", "lora")
+    if engine not in _NEEDS:
+        return [f"engine {engine!r} is unknown. Allowed: {', '.join(_NEEDS)}"]
+    needed = _NEEDS[engine] | {"name", "description"}
+    if engine == "prompted":
+        needed = needed | ({"model"} if entry.get("base_url") else {"base"})
+    allowed = _COMMON | _NEEDS[engine] | _MAY[engine]
+    missing = sorted(f for f in needed if not isinstance(entry.get(f), str) or not entry[f].strip())
+    unknown = sorted(str(f) for f in entry if f not in allowed)
+    found = []
+    if missing or unknown:
+        order = [f.name for f in fields(Community) if f.name in allowed]
+        found.append(
+            f"missing {missing}, unknown {unknown}; fields of engine {engine}: {', '.join(order)}"
+        )
+    name = entry.get("name")
+    if isinstance(name, str) and (not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name == "__base__"):
+        found.append(f"name {name!r} may hold letters, digits, _ and - only")
+    if not isinstance(entry.get("pickle", False), bool):
+        found.append(f"pickle={entry['pickle']!r} must be true or false")
+    return found
+
+
+# ---------------------------------------------------------------------- the pool at work
 
 
 class CommunityPool:
@@ -126,16 +255,22 @@ class CommunityPool:
         seed: int,
         batch: int,
     ) -> None:
-        """Checks every adapter (base model, format) before anything heavy is loaded.
+        """Checks every adapter (base model, hash, tensors) before anything heavy is loaded.
 
         Raises:
-            PluralismError: an adapter is missing, of another base model, or not safetensors.
+            PluralismError: all adapters that are missing, damaged, or of another base model.
         """
         self.communities = list(communities)
         self._prompts, self._source, self._sampling = prompts, source, sampling
         self._seed, self._batch = seed, batch
-        self._adapters = {} if source.exported else adapters.resolve_all(self.communities)
-        self._engines: dict[str, LoraEngine] = {}
+        self._adapters: dict[str, adapters.Adapter] = {}
+        if not source.exported:
+            if any(c.engine == "vllm" for c in self.communities):
+                vllm.check_installed()
+            self._adapters = adapters.resolve_all([c for c in self.communities if c.adapter])
+        self._engines: dict[tuple[str, ...], Engine] = {}
+        self._proofs: dict[str, Proof] = {}
+        self._identities: dict[str, dict[str, str]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -146,21 +281,70 @@ class CommunityPool:
         """True if messages come from the authors' exported files; nothing is generated then."""
         return self._source.exported
 
-    def identity(self) -> list[dict[str, str]]:
-        """What messages depend on, per community; goes into the results."""
-        return [
-            {"name": c.name, "base": c.base, "adapter": c.adapter, "revision": c.revision}
-            | (
-                {"adapter_sha256": self._adapters[c.name].sha256}
-                if c.name in self._adapters
-                else {}
-            )
-            for c in self.communities
-        ]
+    def identity(self) -> list[dict[str, Any]]:
+        """What messages depend on, per community, with what was proved; goes into the results."""
+        found = []
+        for c in self.communities:
+            shown = {f.name: getattr(c, f.name) for f in fields(c) if getattr(c, f.name)}
+            shown.pop("description")
+            adapter = self._adapters.get(c.name)
+            if adapter:
+                shown |= {"adapter_sha256": adapter.sha256, "rank": adapter.rank}
+                if adapter.commit:
+                    shown["adapter_commit"] = adapter.commit
+            found.append(shown)
+        return found
 
-    def check(self, queries: Sequence[Query]) -> None:
-        """Raises PluralismError if exported messages for these queries are missing."""
+    def proofs(self) -> dict[str, Proof]:
+        """Community → liveness proof; ``not needed`` where every message was stored already."""
+        return {name: self._proofs.get(name, {"kind": "not needed"}) for name in self.names}
+
+    def check(self, queries: Sequence[Query], llm: HarnessLLM | None = None) -> None:
+        """What can be known before anything is generated.
+
+        Raises:
+            PluralismError: exported messages are missing, or a community that has to speak is
+                dead: it does not differ from its base model.
+        """
         self._source.check(queries, self.names)
+        if self._source.exported:
+            return
+        keys = {
+            (c.name, self._key(c, prompt)): c
+            for prompt in {self._prompt(query) for query in queries}
+            for c in self.communities
+        }
+        stored = self._source.store.get([key for _, key in keys])
+        needed = {name: c for (name, key), c in keys.items() if key not in stored}
+        self.prove([c for c in self.communities if c.name in needed], llm)
+
+    def prove(self, communities: Sequence[Community], llm: HarnessLLM | None = None) -> None:
+        """Liveness of ``communities``; proofs of adapters are kept, since they are of the bytes."""
+        store = Store(cache_root() / "hashes.sqlite", "proofs")
+        by_place: dict[tuple[str, ...], list[Community]] = defaultdict(list)
+        keys = {c.name: self._proof_key(c) for c in communities}
+        known = store.get([key for key in keys.values() if key])
+        problems: list[str] = []
+        for c in communities:
+            if keys[c.name] in known:
+                self._proofs[c.name] = known[keys[c.name]]
+            elif c.name not in self._proofs:
+                by_place[c.place].append(c)
+        for members in by_place.values():
+            try:
+                found = self._engine(members[0], llm).prove([c.name for c in members])
+            except PluralismError as error:
+                problems.append(str(error))
+                continue
+            self._proofs |= found
+            store.put({keys[n]: proof for n, proof in found.items() if keys[n]})
+        if problems:
+            raise PluralismError("\n".join(problems))
+
+    def _proof_key(self, community: Community) -> str:
+        if community.engine not in ("lora", "vllm"):
+            return ""  # a server may change: asked each time
+        return digest(["proof", 1, CANARIES, self._identity(community)])
 
     def messages(
         self, queries: Sequence[Query], llm: HarnessLLM | None = None
@@ -181,106 +365,207 @@ class CommunityPool:
             self._key(self.communities[i], prompt)
             for (_, i), prompt in zip(wanted, prompts, strict=True)
         ]
-        known = {
-            key: self._message(value, True)
-            for key, value in self._source.store.get(list(dict.fromkeys(keys))).items()
-        }
-        todo: dict[str, tuple[Community, str]] = {
-            key: (self.communities[i], prompt)
-            for key, prompt, (_, i) in zip(keys, prompts, wanted, strict=True)
-            if key not in known
-        }
-        by_base: dict[str, list[tuple[str, Community, str]]] = defaultdict(list)
-        for key, (community, prompt) in todo.items():
-            by_base[community.base].append((key, community, prompt))
-        for base, jobs in by_base.items():
-            known |= self._generate(base, jobs, llm)
+        known = self._stored(keys)
+        by_place: dict[tuple[str, ...], dict[str, tuple[Community, str]]] = defaultdict(dict)
+        for key, prompt, (_, i) in zip(keys, prompts, wanted, strict=True):
+            if key not in known:
+                community = self.communities[i]
+                by_place[community.place][key] = (community, prompt)
+        for jobs in by_place.values():
+            known |= self._generate(jobs, llm)
         return [known[key] for key in keys]
 
+    def import_messages(self, texts: Iterable[tuple[Query, int, str]]) -> int:
+        """Put messages from elsewhere under this pool's keys; those already there stay. Their number."""
+        rows = {
+            self._key(self.communities[i], self._prompt(query)): {
+                "community": self.names[i],
+                "prompt": self._prompt(query),
+                "text": text.strip(),
+                "n_tokens": 0,
+                "stopped": True,
+                "attempts": 1,
+                "imported": True,
+            }
+            for query, i, text in texts
+        }
+        new = {k: v for k, v in rows.items() if k not in self._source.store.get(list(rows))}
+        self._source.store.put(new)
+        return len(new)
+
+    def stored(self, queries: Sequence[Query]) -> dict[tuple[int, int], Message]:
+        """(query index, community index) → message, for those in the store."""
+        keys = {
+            (n, i): self._key(community, self._prompt(query))
+            for n, query in enumerate(queries)
+            for i, community in enumerate(self.communities)
+        }
+        known = self._stored(list(keys.values()))
+        return {place: known[key] for place, key in keys.items() if key in known}
+
+    def _stored(self, keys: Sequence[str]) -> dict[str, Message]:
+        rows = self._source.store.get(list(dict.fromkeys(keys)))
+        return {key: _message(row, True) for key, row in rows.items()}
+
     def _generate(
-        self, base: str, jobs: list[tuple[str, Community, str]], llm: HarnessLLM | None
+        self, jobs: Mapping[str, tuple[Community, str]], llm: HarnessLLM | None
     ) -> dict[str, Message]:
-        engine = self._engine(base, llm)
-        names = {key: community.name for key, community, _ in jobs}
-        pending = [
-            Job(key, c.name, prompt, int(digest([key, 1])[:15], 16)) for key, c, prompt in jobs
-        ]
+        """Writes what is missing, chunk by chunk, so that other processes' work is taken over."""
+        engine = self._engine(next(iter(jobs.values()))[0], llm)
+        pending = [Job(key, c.name, p, _seed(key, 1)) for key, (c, p) in jobs.items()]
         done: dict[str, Message] = {}
-        for attempt in range(1, _MAX_ATTEMPTS + 1):
-            empty = []
-            for batch in engine.generate(pending, self._sampling, self._batch):
-                rows = {}
-                for job, out in batch:
-                    if not out.text and attempt < _MAX_ATTEMPTS:
-                        empty.append(
-                            Job(
-                                job.key,
-                                job.adapter,
-                                job.prompt,
-                                int(digest([job.key, attempt + 1])[:15], 16),
-                            )
-                        )
+        with tqdm(total=len(pending), desc="messages", unit="message") as bar:
+            for attempt in range(1, _MAX_ATTEMPTS + 1):
+                empty: list[Job] = []
+                for chunk in _chunks(pending, engine.chunk):
+                    others = self._stored([job.key for job in chunk])
+                    done |= others
+                    bar.update(len(others))
+                    todo = [job for job in chunk if job.key not in others]
+                    if not todo:
                         continue
-                    rows[job.key] = {
-                        "community": names[job.key],
+                    for job, out in self._write_all(engine, todo, attempt, done):
+                        if out.text or attempt == _MAX_ATTEMPTS:
+                            bar.update(1)
+                        else:
+                            empty.append(job)
+                pending = [
+                    Job(j.key, j.community, j.prompt, _seed(j.key, attempt + 1)) for j in empty
+                ]
+                if not pending:
+                    break
+        return done
+
+    def _write_all(
+        self, engine: Engine, jobs: Sequence[Job], attempt: int, done: dict[str, Message]
+    ) -> list[tuple[Job, Output]]:
+        """One chunk: outputs go to the store as they come, also when the engine fails midway."""
+        outputs: list[tuple[Job, Output]] = []
+        waiting: dict[str, Any] = {}
+        try:
+            for job, out in engine.generate(jobs, self._sampling):
+                outputs.append((job, out))
+                if out.text or attempt == _MAX_ATTEMPTS:
+                    waiting[job.key] = {
+                        "community": job.community,
+                        "prompt": job.prompt,
                         "text": out.text,
                         "n_tokens": out.n_tokens,
                         "stopped": out.stopped,
                         "attempts": attempt,
                     }
-                self._source.store.put(rows)
-                done |= {key: self._message(row, False) for key, row in rows.items()}
-            pending = empty
-            if not pending:
-                break
-        return done
+                if len(waiting) >= _WRITE_EVERY:
+                    self._keep(waiting, done)
+        finally:
+            self._keep(waiting, done)
+        return outputs
 
-    def _engine(self, base: str, llm: HarnessLLM | None) -> LoraEngine:
-        if base not in self._engines:
-            members = {c.name: self._adapters[c.name] for c in self.communities if c.base == base}
-            self._engines[base] = LoraEngine(base, members, llm)
-        return self._engines[base]
+    def _keep(self, rows: dict[str, Any], done: dict[str, Message]) -> None:
+        """Store ``rows``; what another process stored meanwhile under a key stays, and counts."""
+        if not rows:
+            return
+        self._source.store.put(rows)
+        kept = self._source.store.get(list(rows))
+        done |= {key: _message(row, row != rows[key]) for key, row in kept.items()}
+        rows.clear()
+
+    def _engine(self, community: Community, llm: HarnessLLM | None) -> Engine:
+        place = community.place
+        if place not in self._engines:
+            members = [c for c in self.communities if c.place == place]
+            self._engines[place] = self._build(members, llm)
+        return self._engines[place]
+
+    def _build(self, members: Sequence[Community], llm: HarnessLLM | None) -> Engine:
+        first = members[0]
+        if first.base_url:
+            endpoints = {c.name: Endpoint(c.model, c.base, c.persona) for c in members}
+            return ServedEngine(first.base_url, endpoints, first.api_key_variable)
+        if first.engine == "prompted":
+            personas = {c.name: c.persona for c in members}
+            return PromptedEngine(first.base, personas, llm, first.base_revision, self._batch)
+        own = {c.name: self._adapters[c.name] for c in members}
+        if first.engine == "vllm":
+            return vllm.VLLMEngine(first.base, own, first.base_revision)
+        return LoraEngine(first.base, own, llm, first.base_revision, self._batch)
 
     def _prompt(self, query: Query) -> str:
         return self._prompts.render(
             "messages", "message", query=query.text, attribute_line=query.attribute_line
         )
 
+    def _identity(self, community: Community) -> dict[str, str]:
+        """What the text of a message depends on besides its prompt, sampling and seed."""
+        if community.name not in self._identities:
+            self._identities[community.name] = self._read_identity(community)
+        return self._identities[community.name]
+
+    def _read_identity(self, c: Community) -> dict[str, str]:
+        if c.base_url:
+            return {
+                "engine": "served",
+                "base_url": c.base_url,
+                "model": c.model,
+                "persona": c.persona,
+            }
+        base = adapters.base_identity(c.base, c.base_revision)
+        if c.engine == "prompted":
+            return {"engine": "prompted", "base": base, "persona": c.persona}
+        found = {"base": base, "adapter": self._adapters[c.name].sha256}
+        return found | ({"engine": "vllm"} if c.engine == "vllm" else {})
+
     def _key(self, community: Community, prompt: str) -> str:
+        s = self._sampling
         return digest(
             {
-                "base": adapters.base_identity(community.base),
-                "adapter": self._adapters[community.name].sha256,
+                **self._identity(community),
                 "prompt": prompt,
-                "sampling": [
-                    self._sampling.temperature,
-                    self._sampling.top_p,
-                    self._sampling.max_tokens,
-                ],
+                "sampling": [s.temperature, s.top_p, s.max_tokens],
                 "seed": self._seed,
             }
         )
 
-    @staticmethod
-    def _message(row: Mapping[str, Any], reused: bool) -> Message:
-        return Message(
-            str(row["community"]),
-            str(row["text"]),
-            int(row["n_tokens"]),
-            bool(row["stopped"]),
-            int(row["attempts"]),
-            reused,
-        )
+
+def _seed(key: str, attempt: int) -> int:
+    return int(digest([key, attempt])[:15], 16)
 
 
-def make_pool(
-    name_or_path: str,
-    prompts: Prompts,
-    messages: str | None,
-    sampling: Sampling,
-    seed: int,
-    batch: int,
-) -> CommunityPool:
+def _chunks(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+    """Prompts of like length together; the longest first, so that what cannot fit fails early.
+
+    The other chunks come in an order of this process's own: several processes on one store then
+    rarely write the same.
+    """
+    order = sorted(jobs, key=lambda job: -len(job.prompt))
+    chunks = [order[start : start + size] for start in range(0, len(order), size)]
+    rest = chunks[1:]
+    random.SystemRandom().shuffle(rest)
+    return chunks[:1] + rest
+
+
+def _message(row: Mapping[str, Any], reused: bool) -> Message:
+    return Message(
+        str(row["community"]),
+        str(row["text"]),
+        int(row["n_tokens"]),
+        bool(row["stopped"]),
+        int(row["attempts"]),
+        reused,
+        bool(row.get("imported", False)),
+    )
+
+
+def make_pool(settings: Settings, prompts: Prompts) -> CommunityPool:
     """The pool of the settings, with its message store."""
-    source = MessageSource(messages)
-    return CommunityPool(load_pool(name_or_path), prompts, source, sampling, seed, batch)
+    preset = get_preset(settings.preset)
+    sampling = Sampling(
+        settings.message_max_tokens or preset.message_max_tokens,
+        preset.message_top_p,
+        settings.message_temperature,
+    )
+    default = "embedded" if settings.llm == "embedded" else "perspective"
+    communities = load_pool(settings.communities or default)
+    source = MessageSource(settings.messages)
+    return CommunityPool(
+        communities, prompts, source, sampling, settings.seed, settings.message_batch
+    )

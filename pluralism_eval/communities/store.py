@@ -43,14 +43,19 @@ class MessageSource:
                     problems[f"{path.name}: no message for item {query.source_id!r}"] = None
         raise_all(f"messages={str(self._folder)!r}", list(problems)[:20])
 
+    def find(self, query: Query, community: str) -> str | None:
+        """The exported text, or None where the files have none."""
+        path = self._file(query.source_input, community)
+        return _read(path).get(query.source_id) if path else None
+
     def lookup(self, query: Query, community: str) -> Message:
         """The exported message of ``community`` about ``query``."""
-        path = self._file(query.source_input, community)
-        if path is None:
+        text = self.find(query, community)
+        if text is None:
             raise PluralismError(
-                f"messages={str(self._folder)!r}: no file for {query.source_input} and {community}"
+                f"messages={str(self._folder)!r}: none of {community} about {query.source_input} item {query.source_id!r}"
             )
-        return Message(community, _read(path)[query.source_id].strip(), 0, True, reused=True)
+        return Message(community, text.strip(), 0, True, reused=True)
 
     def _file(self, source_input: str, community: str) -> Path | None:
         names = (f"{source_input}_mistral-{community}.json", f"{source_input}_{community}.json")

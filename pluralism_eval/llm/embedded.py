@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,6 +41,7 @@ def _gguf() -> Path | None:
     return files[0] if files else None
 
 
+@lru_cache(maxsize=1)
 def _fingerprint(path: Path) -> str:
     with path.open("rb") as file:
         return sha256(file.read()).hexdigest()[:12]

@@ -20,7 +20,8 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from pluralism_eval import plugin
 from pluralism_eval.communities import adapters
-from pluralism_eval.communities.lora import Job, LoraEngine, Sampling
+from pluralism_eval.communities.engine import Job, Sampling
+from pluralism_eval.communities.lora import LoraEngine
 from pluralism_eval.communities.pool import load_pool
 from pluralism_eval.llm import embedded
 from pluralism_eval.llm.load import load_llm
@@ -100,8 +101,8 @@ def test_messages_do_not_depend_on_the_batch_and_leave_the_llm_alone(llm: Any) -
     def texts(batch: int) -> dict[str, str]:
         return {
             job.key: out.text
-            for part in engine.generate(jobs, sampling, batch)
-            for job, out in part
+            for start in range(0, len(jobs), batch)
+            for job, out in engine.generate(jobs[start : start + batch], sampling)
         }
 
     together = texts(6)
@@ -116,7 +117,7 @@ def test_a_seed_repeats_and_another_differs(llm: Any) -> None:
     name = next(iter(members))
 
     def text(seed: int) -> str:
-        ((_, out),) = next(engine.generate([Job("k", name, "Comment:", seed)], Sampling(TOKENS), 1))
+        ((_, out),) = engine.generate([Job("k", name, "Comment:", seed)], Sampling(TOKENS))
         return out.text
 
     assert text(1) == text(1) != text(2)

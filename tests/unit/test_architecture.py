@@ -18,7 +18,8 @@ LAYERS = [
     {"requests", "answers", "transcript"},
     {"communities"},
     {"data", "metrics"},
-    {"train", "report"},
+    {"train", "report", "messages"},
+    {"commands"},
     {"demo"},
     {"cli"},
 ]

@@ -61,7 +61,7 @@ def test_rates_count_everything_irregular() -> None:
     ]  # fmt: skip
     found = rates(json.loads(json.dumps(entries)))
     assert found["t"] == {
-        "docs": 2, "prompts": 4, "messages": 4, "messages_generated": 3, "empty_messages": 0.25,
+        "docs": 2, "prompts": 4, "messages": 4, "messages_generated": 3, "empty_messages": 0.25, "imported_messages": 0.0,
         "resampled_messages": 0.25, "messages_cut_at_length_limit": 0.25, "prompts_with_passages_cut": 0.25,
         "selection_fallbacks": 0.5, "uniform_fallbacks": 0.5,
         "mean_option_mass": pytest.approx(0.3), "min_option_mass": 0.1,

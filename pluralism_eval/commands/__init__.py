@@ -1,0 +1,1 @@
+"""What the subcommands of ``pluralism-eval`` parse and print; each module adds its own."""

@@ -1,0 +1,158 @@
+"""A base model in this process, shared with the LLM where it is the same, and seeded sampling."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pluralism_eval.communities.adapters import base_model
+from pluralism_eval.communities.engine import Output, Sampling
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.harness import HFLLM, HarnessLLM
+
+log = logging.getLogger(__name__)
+
+
+class LocalModel:
+    """A decoder-only transformers model that writes a batch of seeded messages."""
+
+    def __init__(self, base: str, revision: str, llm: HarnessLLM | None = None) -> None:
+        """
+        Args:
+            base, revision: what transformers loads.
+            llm: if it is that same base model, its weights are used and left unchanged.
+        """
+        self.model, self.tokenizer = _load(base_model(base), revision, llm)
+
+    def tokens(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        return ids
+
+    def sample(
+        self,
+        model: Any,
+        rows: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        sampling: Sampling,
+        **generate: Any,
+    ) -> list[Output]:
+        """One continuation a row of token ids, by ``model`` (bare or with adapters).
+
+        Each text depends on its own row and seed alone, not on what else is in the batch.
+        """
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList, TopPLogitsWarper
+
+        window = int(getattr(self.model.config, "max_position_embeddings", 0) or 0)
+        longest = max(len(row) for row in rows)
+        if window and longest + sampling.max_tokens > window:
+            raise PluralismError(
+                f"a message prompt of {longest} tokens and {sampling.max_tokens} new ones exceed the community "
+                f"LM's window of {window}; lower message_max_tokens or shorten the query"
+            )
+        eos = self._eos()
+        ids, mask = self._padded(rows, eos[0])
+        processors = LogitsProcessorList()
+        if sampling.temperature > 0:
+            if sampling.top_p < 1:
+                processors.append(TopPLogitsWarper(sampling.top_p))
+            processors.append(_SeededSampler(seeds, ids.device, sampling.temperature))
+        with torch.inference_mode():
+            output = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                logits_processor=processors,
+                generation_config=GenerationConfig(
+                    max_new_tokens=sampling.max_tokens,
+                    min_new_tokens=1,  # as if an empty message were drawn again
+                    do_sample=False,
+                    pad_token_id=self._pad(eos[0]),
+                    eos_token_id=eos,
+                ),
+                **generate,
+            )
+        return [self._decode(row, eos) for row in output[:, longest:].tolist()]
+
+    def next_logits(self, model: Any, rows: Sequence[Sequence[int]], **forward: Any) -> Any:
+        """[n_rows, vocabulary] float32 logits of the next token."""
+        import torch
+
+        ids, mask = self._padded(rows, self._eos()[0])
+        with torch.inference_mode():
+            output = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+                use_cache=False,
+                **forward,
+            )
+        return output.logits[:, -1].float()
+
+    def _padded(self, rows: Sequence[Sequence[int]], eos: int) -> tuple[Any, Any]:
+        import torch
+
+        longest, pad, device = max(map(len, rows)), self._pad(eos), self.model.device
+        ids = [[pad] * (longest - len(row)) + list(row) for row in rows]
+        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+    def _pad(self, eos: int) -> int:
+        pad = self.tokenizer.pad_token_id
+        return eos if pad is None else int(pad)
+
+    def _decode(self, new: list[int], eos: list[int]) -> Output:
+        end = next((i for i, token in enumerate(new) if token in eos), None)
+        kept = new if end is None else new[:end]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
+        return Output(text, len(kept), end is not None)
+
+    def _eos(self) -> list[int]:
+        known = self.model.generation_config.eos_token_id or self.tokenizer.eos_token_id
+        return list(known) if isinstance(known, (list, tuple)) else [int(known)]
+
+
+class _SeededSampler:
+    """Exact sampling by the Gumbel-max trick: argmax(logits / T + Gumbel noise).
+
+    Every row has its own generator, so that a message does not depend on what else is in the
+    batch, on the batch size or on the rank (up to floating-point ties).
+    """
+
+    def __init__(self, seeds: Sequence[int], device: Any, temperature: float) -> None:
+        import torch
+
+        self._generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
+        self._temperature = temperature
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        import torch
+
+        noise = torch.empty(scores.shape, dtype=torch.float32, device=scores.device)
+        for row, generator in zip(noise, self._generators, strict=True):
+            row.exponential_(generator=generator)
+        return scores.float() / self._temperature - noise.log()
+
+
+def _load(pretrained: str, revision: str, llm: HarnessLLM | None) -> tuple[Any, Any]:
+    if isinstance(llm, HFLLM) and _is_plain(llm.inner, pretrained, revision):
+        return llm.inner.model, llm.inner.tokenizer
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    log.info("Loading the communities' base model %s", pretrained)
+    device = llm.inner.device if llm is not None and getattr(llm.inner, "device", None) else None
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    where: Mapping[str, Any] = {"revision": revision}
+    model = AutoModelForCausalLM.from_pretrained(pretrained, dtype=dtype, **where).to(device).eval()
+    return model, AutoTokenizer.from_pretrained(pretrained, **where)
+
+
+def _is_plain(inner: Any, pretrained: str, revision: str) -> bool:
+    return (
+        inner.pretrained == pretrained
+        and (getattr(inner, "revision", None) or "main") == revision
+        and not getattr(inner, "peft", None)
+        and not getattr(inner, "delta", None)
+    )

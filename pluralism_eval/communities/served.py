@@ -1,0 +1,177 @@
+"""Communities behind an OpenAI-compatible server, such as vLLM with ``--enable-lora``: one model
+name a community, concurrent requests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
+from pluralism_eval.errors import PluralismError, raise_all
+
+_NOISE_FACTOR = 5.0
+_PROOF_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One community on the server."""
+
+    model: str
+    """The name it is served under."""
+    base: str
+    """The name its bare base model is served under; empty for a persona."""
+    persona: str = ""
+    """A system instruction (chat); empty: plain completions of the message prompt."""
+
+
+class ServedEngine:
+    """Writes messages by requests; retries and back-off are the ``openai`` client's."""
+
+    chunk = 256
+
+    def __init__(
+        self,
+        base_url: str,
+        endpoints: Mapping[str, Endpoint],
+        api_key_variable: str = "OPENAI_API_KEY",
+        concurrency: int = 16,
+    ) -> None:
+        """
+        Args:
+            base_url: e.g. ``http://localhost:8000/v1``.
+            endpoints: community → endpoint.
+            api_key_variable: environment variable with the key; servers without keys need none.
+            concurrency: requests in flight.
+        """
+        from openai import OpenAI
+
+        self._url, self._endpoints, self._concurrency = base_url, dict(endpoints), concurrency
+        key = os.environ.get(api_key_variable) or "none"
+        self._client = OpenAI(base_url=base_url, api_key=key, max_retries=5, timeout=600)
+
+    def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
+        """Raises PluralismError for a request that failed for good, after the others came in."""
+        failed: list[str] = []
+        with ThreadPoolExecutor(self._concurrency) as threads:
+            running = {threads.submit(self._message, job, sampling): job for job in jobs}
+            try:
+                for future in as_completed(running):
+                    try:
+                        output = future.result()
+                    except PluralismError as error:
+                        failed.append(f"{running[future].community}: {error}")
+                        continue
+                    yield running[future], output
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+        raise_all(f"messages from {self._url}", list(dict.fromkeys(failed)))
+
+    def prove(self, names: Sequence[str]) -> dict[str, Proof]:
+        """Greedy answers of each name against its base's, on the canaries.
+
+        They must differ in text, or in log-probability by more than the base differs from itself.
+        """
+        served = self._served()
+        missing = [
+            f"{name}: model {wanted!r} is not served; {self._url} has {', '.join(served)}"
+            for name in names
+            for wanted in (self._endpoints[name].model, self._endpoints[name].base)
+            if wanted and wanted not in served
+        ]
+        raise_all(f"communities on {self._url}", missing)
+        proofs: dict[str, Proof] = {}
+        problems = []
+        bases: dict[str, tuple[list[Any], float]] = {}
+        for name in names:
+            endpoint = self._endpoints[name]
+            if endpoint.persona:
+                proofs[name] = {"kind": "persona", "served": endpoint.model}
+                continue
+            if endpoint.base not in bases:
+                first, second = self._greedy(endpoint.base), self._greedy(endpoint.base)
+                bases[endpoint.base] = first, _gap(first, second)
+            bare, noise = bases[endpoint.base]
+            own = self._greedy(endpoint.model)
+            texts = sum(a[0] != b[0] for a, b in zip(own, bare, strict=True))
+            gap = _gap(own, bare)
+            proofs[name] = {
+                "kind": "answers",
+                "texts_that_differ": texts,
+                "of": len(CANARIES),
+                "max_logprob_difference": gap,
+                "noise": noise,
+            }
+            if texts == 0 and not gap > _NOISE_FACTOR * noise + 1e-6:
+                problems.append(
+                    f"{name}: {endpoint.model!r} answers as its base {endpoint.base!r} does on all {len(CANARIES)} "
+                    "canary prompts; is the adapter loaded on the server?"
+                )
+        raise_all("dead community LMs", problems)
+        return proofs
+
+    def _served(self) -> list[str]:
+        models = self._call(self._client.models.list)
+        return [model.id for model in models.data]
+
+    def _greedy(self, model: str) -> list[tuple[str, float | None]]:
+        """(text, log-probability of it or None) for each canary."""
+        found = []
+        for text in CANARIES:
+            reply = self._call(
+                self._client.completions.create,
+                model=model, prompt=text, max_tokens=_PROOF_TOKENS, temperature=0, logprobs=1,
+            )  # fmt: skip
+            choice = reply.choices[0]
+            values = getattr(choice.logprobs, "token_logprobs", None) or []
+            known = [value for value in values if value is not None]
+            found.append((choice.text, sum(known) if known else None))
+        return found
+
+    def _message(self, job: Job, sampling: Sampling) -> Output:
+        endpoint = self._endpoints[job.community]
+        common = {
+            "model": endpoint.model,
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": job.seed % 2**31,
+        }
+        if endpoint.persona:
+            turns = [
+                {"role": "system", "content": endpoint.persona},
+                {"role": "user", "content": job.prompt},
+            ]
+            reply = self._call(self._client.chat.completions.create, messages=turns, **common)
+            text = reply.choices[0].message.content
+        else:
+            reply = self._call(self._client.completions.create, prompt=job.prompt, **common)
+            text = reply.choices[0].text
+        n_tokens = reply.usage.completion_tokens if reply.usage else 0
+        return Output((text or "").strip(), n_tokens, reply.choices[0].finish_reason == "stop")
+
+    def _call(self, function: Any, **arguments: Any) -> Any:
+        from openai import OpenAIError
+
+        try:
+            return function(**arguments)
+        except OpenAIError as error:
+            reason = str(error).splitlines()[0] if str(error) else ""
+            raise PluralismError(
+                f"{self._url} failed: {type(error).__name__}: {reason[:300]}"
+            ) from error
+
+
+def _gap(a: Sequence[tuple[str, float | None]], b: Sequence[tuple[str, float | None]]) -> float:
+    """Largest difference (nats) of answers with equal text; 0 where there is nothing to compare."""
+    return max(
+        (
+            abs(x[1] - y[1])
+            for x, y in zip(a, b, strict=True)
+            if x[0] == y[0] and x[1] is not None and y[1] is not None
+        ),
+        default=0.0,
+    )

@@ -24,7 +24,7 @@ format: $(VENV)/.ready
 # Retrain the shipped community LMs (about 15 minutes on 2 cores) and show what they learned.
 adapters: $(VENV)/.ready
 	for name in news_left news_center news_right social_left social_center social_right; do \
-	  $(BIN)/pluralism-eval train --recipe small --corpus $(EMBEDDED)/corpora/$$name.jsonl \
+	  $(BIN)/pluralism-eval train --preset small --no-register --restart --corpus $(EMBEDDED)/corpora/$$name.jsonl \
 	    --name $$name --output $(EMBEDDED)/adapters/$$name || exit 1; done
 	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora
 

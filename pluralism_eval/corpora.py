@@ -1,0 +1,226 @@
+"""A community's texts: files, folders, datasets, and CultureBank by continent."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pluralism_eval.cache import digest
+from pluralism_eval.errors import PluralismError
+
+HELD_OUT_EVERY = 6
+FEWEST_PIECES = 2 * HELD_OUT_EVERY
+CULTUREBANK = "culturebank"
+CULTUREBANK_ID = "SALT-NLP/CultureBank"
+CONTINENTS = ("asia", "africa", "europe", "northamerica", "southamerica")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Pieces of text, duplicates dropped; every sixth is held out from training."""
+
+    source: str
+    pieces: tuple[str, ...]
+    duplicates: int
+    """Pieces dropped because an equal one came before."""
+    left_out: dict[str, int]
+    """Reason → how many rows were not used."""
+    licence: str = "unknown"
+
+    @property
+    def sha256(self) -> str:
+        """Over the pieces in their order."""
+        return digest(list(self.pieces))
+
+    @property
+    def training(self) -> list[str]:
+        return [t for i, t in enumerate(self.pieces) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
+
+    @property
+    def held_out(self) -> list[str]:
+        return list(self.pieces[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
+
+
+def read_corpus(
+    source: str, column: str = "text", split: str = "train", max_pieces: int | None = None
+) -> Corpus:
+    """Text of a community.
+
+    Args:
+        source: a ``.jsonl`` file; a text file, pieces parted by blank lines; a folder of ``.txt``
+            files, one piece each; ``culturebank:CONTINENT``; or the id of a dataset.
+        column: where the text stands in JSON Lines and datasets.
+        split: of a dataset.
+        max_pieces: the first so many, from 12; None for all.
+
+    Raises:
+        PluralismError: missing, unreadable, binary, empty, without that column, or fewer than 12
+            different pieces.
+    """
+    if max_pieces is not None and max_pieces < FEWEST_PIECES:
+        raise PluralismError(f"--max-pieces {max_pieces}: at least {FEWEST_PIECES} are needed")
+    texts, left_out, licence = _read(source, column, split)
+    different = list(dict.fromkeys(text.strip() for text in texts))
+    if len(different) < FEWEST_PIECES:
+        dropped = len(texts) - len(different)
+        raise PluralismError(
+            f"corpus {source!r} has {len(different)} different pieces"
+            + (f" ({dropped} duplicates dropped)" if dropped else "")
+            + f"; at least {FEWEST_PIECES} are needed, every sixth is held out. "
+            "One long document? Part it by blank lines"
+        )
+    return Corpus(
+        source, tuple(different[:max_pieces]), len(texts) - len(different), left_out, licence
+    )
+
+
+def _read(source: str, column: str, split: str) -> tuple[list[str], dict[str, int], str]:
+    path = Path(source)
+    kind, _, continent = source.partition(":")
+    if kind == CULTUREBANK:
+        return _culturebank(continent)
+    if path.is_dir():
+        found = sorted(path.rglob("*.txt"))
+        if not found:
+            raise PluralismError(f"corpus {source!r}: the folder has no .txt file")
+        texts = [_text(file) for file in found]
+        filled = [text for text in texts if text.strip()]
+        return filled, _counted("empty files", len(texts) - len(filled)), "unknown"
+    if path.is_file() and path.suffix in (".jsonl", ".json"):
+        return _column(source, _json_lines(source, _text(path)), column), {}, "unknown"
+    if path.is_file():
+        return [t for t in re.split(r"\n\s*\n", _text(path)) if t.strip()], {}, "unknown"
+    if path.suffix or source.startswith((".", "/", "~")):
+        raise PluralismError(f"corpus {source!r}: no such file or folder")
+    return _column(source, _dataset(source, split), column), {}, "unknown"
+
+
+def _counted(reason: str, count: int) -> dict[str, int]:
+    return {reason: count} if count else {}
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if b"\0" in data:
+            raise PluralismError(f"corpus {str(path)!r} is binary; UTF-8 text is needed")
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PluralismError(
+            f"corpus {str(path)!r} is not UTF-8 (byte {error.start}); convert it, or it is no text"
+        ) from error
+    except OSError as error:
+        raise PluralismError(f"corpus {str(path)!r} cannot be read: {error}") from error
+
+
+def _json_lines(source: str, text: str) -> list[Any]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise PluralismError(
+                f"corpus {source!r}, line {number} is not JSON ({error}); JSON Lines are needed"
+            ) from error
+    return rows
+
+
+def _dataset(source: str, split: str) -> Iterable[Any]:
+    import datasets
+
+    try:
+        rows: Iterable[Any] = datasets.load_dataset(source, split=split)
+    except Exception as error:  # unknown, gated, offline, no such split: one line each
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise PluralismError(
+            f"corpus {source!r} is no file here, and no dataset with split {split!r} to be had: {type(error).__name__}: {reason}"
+        ) from error
+    return rows
+
+
+def _column(source: str, rows: Iterable[Any], column: str) -> list[str]:
+    texts = []
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or column not in row:
+            columns = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+            raise PluralismError(
+                f"corpus {source!r}, row {number} has no column {column!r} (it has: {columns}); set --column"
+            )
+        value = row[column]
+        if not isinstance(value, str) or not value.strip():
+            raise PluralismError(
+                f"corpus {source!r}, row {number}: column {column!r} is {value!r:.60}, not text"
+            )
+        texts.append(value)
+    return texts
+
+
+# ---------------------------------------------------------------------- CultureBank
+
+
+def _culturebank(
+    continent: str, load: Callable[[str, str], Iterable[Any]] = _dataset
+) -> tuple[list[str], dict[str, int], str]:
+    if continent not in CONTINENTS:
+        raise PluralismError(
+            f"corpus '{CULTUREBANK}:{continent}': the continents are {', '.join(CONTINENTS)}"
+        )
+    texts: list[str] = []
+    groups: Counter[str] = Counter()
+    for split in ("tiktok", "reddit"):
+        for row in load(CULTUREBANK_ID, split):
+            missing = {"cultural group", "eval_whole_desc"} - set(row)
+            if missing:
+                raise PluralismError(f"{CULTUREBANK_ID} has no column {sorted(missing)[0]!r}")
+            where = continents_of(str(row["cultural group"]))
+            text = row["eval_whole_desc"]
+            if where == {continent} and isinstance(text, str) and text.strip():
+                texts.append(text)
+            elif not where:
+                groups["rows whose cultural group has no continent"] += 1
+            elif len(where) > 1:
+                groups["rows of several continents"] += 1
+            elif where == {continent}:
+                groups["rows without text"] += 1
+    return texts, dict(groups), "MIT"
+
+
+def continents_of(group: str) -> set[str]:
+    """The continents that a cultural group's name points to: ``"Asian Americans"`` to two.
+
+    The longest name counts: ``"South African"`` is not ``"African"`` twice, ``"South American"`` is
+    not ``"American"``.
+    """
+    names = _names()
+    pattern = _pattern()
+    return {names[match.group(1).lower()] for match in pattern.finditer(group)}
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[str, str]:
+    file = files("pluralism_eval.communities").joinpath("continents.yaml")
+    table: dict[str, str] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return {
+        name.strip().lower(): continent
+        for continent, names in table.items()
+        for name in names.split("|")
+    }
+
+
+@lru_cache(maxsize=1)
+def _pattern() -> re.Pattern[str]:
+    longest_first = sorted(_names(), key=len, reverse=True)
+    return re.compile(
+        rf"(?<!\w)({'|'.join(map(re.escape, longest_first))})(?:s|es)?(?!\w)", re.IGNORECASE
+    )

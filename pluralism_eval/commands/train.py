@@ -13,7 +13,7 @@ from pluralism_eval.corpora import read_corpus
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.report.table import markdown
 
-_NAME = re.compile(r"[A-Za-z0-9_]+(?:[.-]?[A-Za-z0-9_]+)*")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def add(commands: Any) -> None:
@@ -71,7 +71,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
     name, base = arguments.name, arguments.base
     if not _NAME.fullmatch(name):
-        raise PluralismError(f"--name {name!r}: letters, digits, _ and single - or . between them")
+        raise PluralismError(f"--name {name!r}: letters, digits, _ and - are allowed")
     given = {
         field: getattr(arguments, field)
         for field in ("epochs", "learning_rate", "batch_size", "block_size")

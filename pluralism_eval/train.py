@@ -260,7 +260,8 @@ def _save(model: Any, record: Mapping[str, Any], output: Path) -> None:
     for config in model.peft_config.values():
         config.base_model_name_or_path = record["base"]
     scratch = output / "checkpoints" / "saving"
-    model.save_pretrained(scratch, safe_serialization=True)
+    # the embeddings are the base's; to look whether they are would ask the Hub
+    model.save_pretrained(scratch, safe_serialization=True, save_embedding_layers=False)
     (scratch / "README.md").write_text(_card(record), encoding="utf-8")
     for file in (CONFIG, WEIGHTS, "README.md"):
         os.replace(scratch / file, output / file)

@@ -6,14 +6,23 @@ import argparse
 import json
 import os
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pluralism_eval.data import build
+from pluralism_eval.data import build, valueprism
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, read_items
-from pluralism_eval.data.sources import INPUTS, chosen, input_file
+from pluralism_eval.data.sources import INPUTS, blob_id, chosen, input_file
 from pluralism_eval.errors import PluralismError
+
+BUILDERS: dict[str, Callable[..., build.Built]] = {
+    **build.BUILDERS,
+    "overton": valueprism.overton,
+    "vk": valueprism.vk,
+}
+ON_THE_HUB = ("overton", "vk")
+"""Tasks whose builder fetches the original itself if no ``--source`` is given."""
 
 
 def add(commands: Any) -> None:
@@ -26,11 +35,21 @@ def add(commands: Any) -> None:
     card.add_argument("--json", action="store_true", help="every damaged item, as JSON")
     card.set_defaults(action=_card)
     make = actions.add_parser("build", help="an input file from its original source")
-    make.add_argument("task", choices=sorted(build.BUILDERS))
-    make.add_argument("--source", type=Path, required=True, help="folder or file of the original")
+    make.add_argument("task", choices=sorted(BUILDERS))
+    make.add_argument(
+        "--source",
+        type=Path,
+        help="folder or file of the original (overton, vk: default is ValuePrism from the Hub)",
+    )
     make.add_argument("--output", type=Path, required=True, help="folder for <input name>.json")
     make.add_argument(
         "--unweighted", action="store_true", help="OpinionQA: without survey weights, as released"
+    )
+    make.add_argument(
+        "--split", choices=valueprism.SPLITS, help="overton, vk: of ValuePrism (default: test)"
+    )
+    make.add_argument(
+        "--minimum", type=int, help="overton: explained values a situation needs (default: 1)"
     )
     make.set_defaults(action=_build)
 
@@ -77,23 +96,87 @@ def _describe(task: str, data: str | None) -> dict[str, Any]:
         card["groups"] = dict(Counter(doc["group"] for doc in docs).most_common())
         card["options"] = dict(sorted(Counter(len(doc["options"]) for doc in docs).items()))
         card["with_respondents"] = sum(doc["respondents"] > 0 for doc in docs)
-    return card
+    elif task == "overton":
+        card.update(_values(docs))
+    else:
+        card.update(_pairs(docs))
+    return {**card, **_made(path)}
+
+
+def _values(docs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the values and explanations of Overton docs look like."""
+    pairs = [(doc["situation"], value) for doc in docs for value in doc["values"]]
+    explanations = [explanation for doc in docs for explanation in doc["explanations"]]
+    return {
+        "pairs": len(pairs),
+        "values": dict(sorted(Counter(len(doc["values"]) for doc in docs).items())),
+        "repeated_pairs": len(pairs) - len(set(pairs)),
+        "empty_values": sum(not str(value).strip() for _, value in pairs),
+        "empty_explanations": sum(not str(e).strip() for e in explanations),
+    }
+
+
+def _pairs(docs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the (situation, value) pairs of VK docs and their labels look like."""
+    labels: dict[tuple[str, str], set[int]] = {}
+    for doc in docs:
+        pair = doc["cluster"], doc["pluralism"]["attribute"]
+        labels.setdefault(pair, set()).add(doc["target"])
+    return {
+        "labels": dict(Counter(doc["options"][doc["target"]] for doc in docs).most_common()),
+        "repeated_pairs": len(docs) - len(labels),
+        "contradictory_pairs": sum(len(found) > 1 for found in labels.values()),
+        "empty_values": sum(not value.strip() for _, value in labels),
+    }
+
+
+def _made(path: Path) -> dict[str, Any]:
+    """What :func:`_build` left out of ``path``; {} if it did not write this very file."""
+    try:
+        record = json.loads(_record(path).read_text(encoding="utf-8"))
+        same = record["blob"] == blob_id(path.read_bytes())
+        return {"built_from": record["source"], "left_out": record["left_out"]} if same else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _record(path: Path) -> Path:
+    return path.with_suffix(".build.json")
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    maker = build.BUILDERS[arguments.task]
-    if arguments.unweighted and arguments.task != "opinionqa":
-        raise PluralismError("--unweighted concerns opinionqa only; drop it")
-    options = {"weighted": False} if arguments.unweighted else {}
-    built = maker(arguments.source, **options)
+    built = BUILDERS[arguments.task](arguments.source, **_options(arguments))
+    source = str(arguments.source or f"{valueprism.DATASET}@{valueprism.REVISION}")
     if not built.items:
-        raise PluralismError(
-            f"{str(arguments.source)!r} gave no item; dropped: {dict(built.dropped)}"
-        )
+        raise PluralismError(f"{source!r} gave no item; dropped: {dict(built.dropped)}")
     target = arguments.output / f"{INPUTS[arguments.task][0]}.json"
     arguments.output.mkdir(parents=True, exist_ok=True)
     scratch = target.with_suffix(".part")
-    scratch.write_text(json.dumps(built.items, ensure_ascii=False), encoding="utf-8")
+    content = json.dumps(built.items, ensure_ascii=False).encode()
+    scratch.write_bytes(content)
     os.replace(scratch, target)
+    record = {"source": source, "blob": blob_id(content), "left_out": dict(built.dropped)}
+    _record(target).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
     print(f"{target}: {len(built.items)} items; dropped: {dict(built.dropped) or 'none'}")
     print(f"Use it: --metadata data={arguments.output}")
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The builder's own options. Raises PluralismError for one that is another task's."""
+    task = arguments.task
+    if not arguments.source and task not in ON_THE_HUB:
+        raise PluralismError(
+            f"data build {task} needs --source: the folder or file of the original"
+        )
+    if arguments.unweighted and task != "opinionqa":
+        raise PluralismError("--unweighted concerns opinionqa only; drop it")
+    if arguments.split and task not in ON_THE_HUB:
+        raise PluralismError("--split concerns overton and vk only; drop it")
+    if arguments.minimum is not None and task != "overton":
+        raise PluralismError("--minimum concerns overton only; drop it")
+    given = {
+        "weighted": False if arguments.unweighted else None,
+        "split": arguments.split,
+        "minimum": arguments.minimum,
+    }
+    return {name: value for name, value in given.items() if value is not None}

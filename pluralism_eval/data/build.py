@@ -41,7 +41,7 @@ def moralchoice(folder: Path) -> Built:
     """
     built = Built()
     for name, gold in (("low_ambiguity", [1, 0]), ("high_ambiguity", [0.5, 0.5])):
-        for row in _rows(folder / f"{name}.csv"):
+        for row in rows(folder / f"{name}.csv"):
             actions = [row["action1"].strip(), row["action2"].strip()]
             if not all(actions) or not row["context"].strip():
                 built.dropped["a scenario or an action is empty"] += 1
@@ -58,7 +58,7 @@ def moralchoice(folder: Path) -> Built:
 def globalopinionqa(file: Path) -> Built:
     """GlobalOpinionQA from the CSV of Anthropic/llm_global_opinions: one item a question and country."""
     built = Built()
-    for row in _rows(file):
+    for row in rows(file):
         try:
             options = [str(option) for option in ast.literal_eval(row["options"])]
             wrapped = re.fullmatch(
@@ -97,13 +97,13 @@ def opinionqa(folder: Path, weighted: bool = True, minimum: int = 1) -> Built:
             f"{str(folder)!r} has no folder American_Trends_Panel_W*; give the OpinionQA bundle's folder"
         )
     for wave in waves:
-        people = list(_rows(wave / "responses.csv"))
+        people = list(rows(wave / "responses.csv"))
         column = f"WEIGHT_W{wave.name.rsplit('W', 1)[-1]}"
         if weighted and people and column not in people[0]:
             raise PluralismError(
                 f"{wave.name}/responses.csv has no column {column}; use --unweighted for shares without weights"
             )
-        for info in _rows(wave / "info.csv"):
+        for info in rows(wave / "info.csv"):
             _add_question(built, info, people, column if weighted else None, minimum)
     return built
 
@@ -172,7 +172,8 @@ def _item(
     }
 
 
-def _rows(file: Path) -> Iterator[dict[str, str]]:
+def rows(file: Path) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file by column name; raises PluralismError if it cannot be read."""
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             yield from csv.DictReader(stream)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 from lm_eval.api.model import LM
 
-from pluralism_eval import __version__, context, requests
+from pluralism_eval import __version__, context, readouts, requests, variants
 from pluralism_eval import settings as settings_module
 from pluralism_eval.answers import AnswerCache, bypass
 from pluralism_eval.cache import digest
@@ -22,6 +22,7 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.presets import get_preset
 from pluralism_eval.prompts import Prompts
+from pluralism_eval.replies import parse_choice
 from pluralism_eval.schema import Answer, OptionScores, Query, Sent
 from pluralism_eval.transcript import Transcript
 
@@ -53,7 +54,17 @@ class CompositeLM(LM):
         s = self.settings = settings_module.parse(self.method, model_args)
         self.preset = get_preset(s.preset)
         self.prompts = Prompts(s.prompts)
+        if s.templates > self.prompts.variants(self.method):
+            raise PluralismError(
+                f"templates={s.templates}: {self.method} has {self.prompts.variants(self.method)} wording(s); "
+                "lower it, or add more (prompts=FILE with names such as respond.2)"
+            )
         self._pool = make_pool(s, self.prompts) if self.uses_communities else None
+        if self._pool and self._pool.exported and s.message_samples > 1:
+            raise PluralismError(
+                f"message_samples={s.message_samples}: the exported files in messages={s.messages!r} hold one "
+                "message an item; drop message_samples"
+            )
         self.weights = (
             settings_module.read_weights(s.weights, self._pool.names) if self._pool else []
         )
@@ -77,7 +88,7 @@ class CompositeLM(LM):
     def loglikelihood(
         self, requests_: list[Any], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        queries, places = requests.option_queries(requests_, self.settings)
+        queries, places = requests.option_queries(requests_, self.settings, self.preset)
         plain = [i for i, (q, _) in enumerate(places) if self.passes_through(queries[q])]
         direct = dict(
             zip(
@@ -86,7 +97,7 @@ class CompositeLM(LM):
         )
         self._record_direct([requests_[i] for i in plain], list(direct.values()))
         composed = [i for i in range(len(queries)) if not self.passes_through(queries[i])]
-        if composed and any(queries[i].readout != "generation" for i in composed):
+        if any(readouts.needs_logprobs(queries[i]) for i in composed):
             self.llm.check_scoring()
         answers = dict(zip(composed, self._answer_all([queries[i] for i in composed]), strict=True))
         results = []
@@ -129,13 +140,23 @@ class CompositeLM(LM):
         known = self._answers.load(unique) if self._answers else {}
         todo = [query for query in unique if query.key not in known]
         if todo:
-            fresh = dict(zip((q.key for q in todo), self.answer(todo), strict=True))
+            fresh = self._answer_variants(todo)
             if self._answers:
                 self._answers.save(todo, fresh)
             known |= fresh
         for query in unique:
             self.transcript.write(query, known[query.key])
         return [known[query.key] for query in queries]
+
+    def _answer_variants(self, queries: Sequence[Query]) -> dict[str, Answer]:
+        """Query key → answer over all ways in which the query is asked, in one call of ``answer``."""
+        s = self.settings
+        ways = [variants.expand(query, s.templates, s.message_samples) for query in queries]
+        answers = iter(self.answer([way for own in ways for way in own]))
+        return {
+            query.key: variants.combine(own, [next(answers) for _ in own])
+            for query, own in zip(queries, ways, strict=True)
+        }
 
     def _check(self, queries: Sequence[Query]) -> None:
         """What can be known before anything is generated."""
@@ -148,7 +169,9 @@ class CompositeLM(LM):
             for query in queries:
                 requests.check_mode(query)
         if self._pool:
-            self._pool.check(queries, self.llm)
+            s = self.settings
+            ways = [w for q in queries for w in variants.expand(q, 1, s.message_samples)]
+            self._pool.check(ways, self.llm)
 
     def _inner_call(self, name: str, requests_: list[Any]) -> list[Any]:
         """The inner model's own answer to lm-eval's own requests (chat templating done)."""
@@ -176,6 +199,7 @@ class CompositeLM(LM):
         return self.prompts.render(
             self.method,
             name,
+            query.template,
             query=query.text,
             attribute=query.attribute,
             attribute_line=query.attribute_line,
@@ -204,24 +228,23 @@ class CompositeLM(LM):
         Returns:
             [n_queries] of (text, option scores or None, what was sent).
         """
+        shown = [replace(q, text=readouts.asked(q, self.prompts)) for q in queries]
         prompts = [
             self.fitted(q, name, texts, requests.reserve(q, self.llm))
-            for q, name, texts in zip(queries, names, passages, strict=True)
+            for q, name, texts in zip(shown, names, passages, strict=True)
         ]
         texts = [""] * len(queries)
         scores: list[OptionScores | None] = [None] * len(queries)
-        for kind in ("letters", "continuations"):
-            part = [i for i, q in enumerate(queries) if q.readout == kind]
-            sent, options = [prompts[i][0] for i in part], [queries[i].options for i in part]
-            if not part:
-                continue
-            found = (
-                self.llm.option_logprobs(sent, options, self.preset.top_tokens)
-                if kind == "letters"
-                else self.llm.continuation_logprobs(sent, options)
-            )
-            for i, score in zip(part, found, strict=True):
-                scores[i] = score
+        scored = [i for i, q in enumerate(queries) if q.readout != "generation"]
+        found = readouts.option_scores(
+            self.llm,
+            [queries[i] for i in scored],
+            [prompts[i][0] for i in scored],
+            self.preset,
+            self.settings.readout_samples,
+        )
+        for i, score in zip(scored, found, strict=True):
+            scores[i] = score
         generated = [i for i, q in enumerate(queries) if q.readout == "generation"]
         for gen_kwargs, indices in requests.by_generation(queries, generated):
             for i, text in zip(
@@ -253,11 +276,11 @@ class CompositeLM(LM):
             self.fitted(q, name, texts, tokens, **values)
             for q, texts in zip(queries, passages, strict=True)
         ]
-        gen_kwargs = requests.decoding(self.preset.llm_temperature, tokens, ["\n"])
+        gen_kwargs = readouts.decoding(self.preset.llm_temperature, tokens, ["\n"])
         replies = self.llm.generate([prompt for prompt, _ in prompts], gen_kwargs)
         chosen = []
         for query, (prompt, cut), reply in zip(queries, prompts, replies, strict=True):
-            index = requests.parse_choice(reply, n)
+            index = parse_choice(reply, n)
             fallback = index is None
             if index is None:
                 index = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pluralism_eval.distribution import mix, normalise, to_logprobs
+from pluralism_eval.distribution import mean_read, read, to_logprobs
 from pluralism_eval.schema import Answer, Message, Query, Selection
 
 from .composite import CompositeLM
@@ -55,7 +55,7 @@ class ModularPluralism(CompositeLM):
                 logprobs=scores.logprobs if scores else (),
                 greedy=scores.greedy if scores else -1,
                 messages=ms,
-                selection=Selection(self.pool.names[index], raw, fallback),
+                selections=(Selection(self.pool.names[index], raw, fallback),),
                 sent=(selected, sent),
             )
             for (index, raw, fallback, selected), ms, (text, scores, sent) in zip(
@@ -64,7 +64,10 @@ class ModularPluralism(CompositeLM):
         ]
 
     def _distributional(self, queries: list[Query], messages: Messages) -> list[Answer]:
-        """``d = Σ w_i d_i`` over the k option distributions, each given one message."""
+        """``d = Σ w_i d_i`` over the k option distributions, each given one message.
+
+        Communities whose distribution could not be read are left out, the priors renormalised.
+        """
         k = len(self.weights)
         flat = [query for query in queries for _ in range(k)]
         passages = [[m.text] for ms in messages for m in ms]
@@ -73,9 +76,8 @@ class ModularPluralism(CompositeLM):
         for i, ms in enumerate(messages):
             own = replies[i * k : (i + 1) * k]
             scores = [score for _, score, _ in own if score is not None]
-            parts = [normalise(score.logprobs) for score in scores]
-            mass = sum(w * m for w, (_, m) in zip(self.weights, parts, strict=True))
-            logprobs = to_logprobs(mix([d for d, _ in parts], self.weights), mass)
+            mixed, mass = mean_read([read(score.logprobs) for score in scores], self.weights)
+            logprobs = to_logprobs(mixed, mass)
             greedy = {score.greedy for score in scores}
             agreed = greedy.pop() if len(greedy) == 1 else -1
             answers.append(Answer("", logprobs, agreed, ms, sent=tuple(sent for _, _, sent in own)))

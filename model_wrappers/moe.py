@@ -28,7 +28,7 @@ class MoE(CompositeLM):
                 logprobs=scores.logprobs if scores else (),
                 greedy=scores.greedy if scores else -1,
                 messages=(message,),
-                selection=Selection(self.pool.names[index], raw, fallback),
+                selections=(Selection(self.pool.names[index], raw, fallback),),
                 sent=(selected, sent),
             )
             for (index, raw, fallback, selected), message, (text, scores, sent) in zip(

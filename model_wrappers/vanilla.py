@@ -15,7 +15,10 @@ class Vanilla(CompositeLM):
     method = "vanilla"
 
     def passes_through(self, query: Query) -> bool:
-        return self.settings.readout == "harness" or query.readout != "letters"
+        return self.settings.readout == "harness" or query.readout in (
+            "continuations",
+            "generation",
+        )
 
     def answer(self, queries: list[Query]) -> list[Answer]:
         replies = self.respond(queries, ["query"] * len(queries), [()] * len(queries))

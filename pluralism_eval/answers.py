@@ -10,7 +10,7 @@ from typing import Any
 from sqlitedict import SqliteDict
 
 from pluralism_eval.cache import Store, digest
-from pluralism_eval.schema import Answer, Message, OptionScores, Query, Selection, Sent
+from pluralism_eval.schema import Answer, Message, OptionScores, Query, Reading, Selection, Sent
 
 
 class _Bypassed(SqliteDict):
@@ -65,7 +65,13 @@ def _from_dict(row: Mapping[str, Any]) -> Answer:
         return (
             None
             if value is None
-            else OptionScores(tuple(value["logprobs"]), value["greedy"], value["uniform_fallback"])
+            else OptionScores(
+                **{
+                    **value,
+                    "logprobs": tuple(value["logprobs"]),
+                    "replies": tuple(value["replies"]),
+                }
+            )
         )
 
     return Answer(
@@ -73,8 +79,14 @@ def _from_dict(row: Mapping[str, Any]) -> Answer:
         logprobs=tuple(row["logprobs"]),
         greedy=row["greedy"],
         messages=tuple(Message(**m) for m in row["messages"]),
-        selection=Selection(**row["selection"]) if row["selection"] else None,
+        selections=tuple(Selection(**s) for s in row["selections"]),
         sent=tuple(
             Sent(s["round"], s["prompt"], s["tokens_cut"], scores(s["scores"])) for s in row["sent"]
+        ),
+        readings=tuple(
+            Reading(
+                tuple(r["order"]), r["template"], r["sample"], tuple(r["distribution"]), r["mass"]
+            )
+            for r in row["readings"]
         ),
     )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pluralism_eval import __version__
-from pluralism_eval.commands import communities, data, messages, train
+from pluralism_eval.commands import communities, data, messages, score, train
 from pluralism_eval.errors import PluralismError
 
 
@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     except PluralismError as error:
         print(f"pluralism-eval: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # `pluralism-eval score ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -53,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add(commands)
     communities.add(commands)
     messages.add(commands)
+    score.add(commands)
     data.add(commands)
     return parser
 

@@ -20,6 +20,7 @@ from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import Message, Query
 from pluralism_eval.settings import Settings
+from pluralism_eval.variants import expand
 
 _REFUSAL = re.compile(
     r"\b(?:as an ai\b|i(?:['’]m| am) (?:sorry|unable|not able)|i (?:can ?not|can['’]t|won['’]t) "
@@ -31,7 +32,8 @@ _REFUSAL = re.compile(
 def task_queries(
     tasks: Sequence[str], settings: Settings, metadata: Mapping[str, Any], limit: int | None = None
 ) -> list[Query]:
-    """The queries that a run with these tasks asks communities about, in its order.
+    """The queries that a run with these tasks asks communities about, in its order; one for each
+    order of options and sample of messages.
 
     Args:
         tasks: lm-eval task names, groups or globs.
@@ -46,7 +48,12 @@ def task_queries(
     manager = TaskManager(
         include_path=str(plugin.task_folder()) if ours_only else None,
         include_defaults=not ours_only,
-        metadata={"nli": "embedded", **metadata},  # nothing is scored here
+        metadata={
+            "nli": "embedded",  # nothing is scored here
+            "preset": settings.preset,
+            "orders": settings.orders,
+            **metadata,
+        },
     )
     names = manager.match_tasks(list(tasks))
     if not names:
@@ -54,27 +61,31 @@ def task_queries(
             f"--tasks {' '.join(tasks)}: no such task. Ours: pluralism, {', '.join(plugin.TASKS)}"
         )
     preset = get_preset(settings.preset)
-    found: dict[str, Query] = {}
+    found: list[Query] = []
     for task in manager.load(names)["tasks"].values():
         task.build_all_requests(limit=limit, rank=0, world_size=1)
         kind = task.OUTPUT_TYPE
         if kind in ("multiple_choice", "loglikelihood"):
             scored = [i for i in task.instances if i.request_type == "loglikelihood"]
-            queries, _ = requests.option_queries(scored, settings)
+            queries, _ = requests.option_queries(scored, settings, preset)
         elif kind == "generate_until":
             queries = requests.text_queries(task.instances, settings, preset)
         else:
             raise PluralismError(f"task {task.task_name} ({kind}) asks no community anything")
-        found |= {query.key: query for query in queries}
-    return list(found.values())
+        for query in {query.key: query for query in queries}.values():
+            found += expand(query, 1, settings.message_samples)
+    return found
 
 
 def export_messages(pool: CommunityPool, queries: Sequence[Query], folder: Path) -> list[Path]:
     """Write the authors' ``<input>_mistral-<community>.json`` files (item id → text).
 
+    An item has one message there: the first sample, about the options as listed.
+
     Raises:
         PluralismError: a message is not in the store yet, or two docs of one input share an id.
     """
+    queries = [query for query in queries if not query.order and not query.sample]
     stored = pool.stored(queries)
     missing = len(queries) * len(pool.names) - len(stored)
     if missing:
@@ -106,6 +117,7 @@ def import_messages(
     Returns:
         Community → (messages that are new in the store, queries without one in the files).
     """
+    queries = [query for query in queries if not query.order and not query.sample]
     source = MessageSource(str(folder))
     if not source.exported:
         raise PluralismError(f"{str(folder)!r} has no exported message files (*.json)")

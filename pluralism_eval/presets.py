@@ -35,13 +35,20 @@ class Preset:
     nli_premise: Literal["sentence", "explanation"]
     coverage: Literal["argmax", "max_probability"]
     empty_response: Literal["zero", "minus_one"]
-    """Coverage entailment of a response without a sentence; the authors' code starts from -1."""
+    """Coverage entailment of a response without a sentence; the authors' code starts from -1, which
+    no preset does: a mean over shares must not go below 0."""
     drop_predicted_either: bool
     """Binary VK also drops items whose *prediction* is "either"."""
     fourth_class: bool
     """An unparsed VK answer is a class of its own in macro-F1; else only a wrong answer."""
     answer_parsing: Literal["strict", "authors"]
-    """How a VK answer in words is read."""
+    """How an answer in words is read as an option letter (:mod:`pluralism_eval.replies`)."""
+    vk_readout: Literal["options", "generated"]
+    """Steerable VK: option probabilities, or the LLM's own words parsed (20 new tokens)."""
+    moralchoice_orders: int
+    """Option orders averaged on MoralChoice, whose good option is always listed first."""
+    splitter: Literal["sentencex", "sentence_splitter"]
+    """Library that cuts a response into sentences."""
     country_substring: bool
     """"Nigeria" also takes "Nigeria (Non-national sample)"."""
 
@@ -62,6 +69,9 @@ PRESETS: dict[str, Preset] = {
         drop_predicted_either=False,
         fourth_class=False,
         answer_parsing="strict",
+        vk_readout="options",
+        moralchoice_orders=2,
+        splitter="sentencex",
         country_substring=False,
     ),
     "reference": Preset(
@@ -79,6 +89,9 @@ PRESETS: dict[str, Preset] = {
         drop_predicted_either=True,
         fourth_class=True,
         answer_parsing="authors",
+        vk_readout="generated",
+        moralchoice_orders=1,
+        splitter="sentence_splitter",
         country_substring=True,
     ),
 }
@@ -87,6 +100,8 @@ _ALLOWED = {
     "coverage": ("argmax", "max_probability"),
     "empty_response": ("zero", "minus_one"),
     "answer_parsing": ("strict", "authors"),
+    "vk_readout": ("options", "generated"),
+    "splitter": ("sentencex", "sentence_splitter"),
 }
 
 

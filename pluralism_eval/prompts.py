@@ -14,7 +14,9 @@ from pluralism_eval.errors import PluralismError, raise_all
 _ENVIRONMENT = jinja2.Environment(
     undefined=jinja2.StrictUndefined, keep_trailing_newline=False, autoescape=False
 )
-FILES = ("messages", "prompting", "moe", "modular_pluralism")
+FILES = ("messages", "prompting", "moe", "modular_pluralism", "readouts", "entailment")
+
+_TEXT_ONLY = ("overton",)  # free text is not averaged over wordings
 
 
 class Prompts:
@@ -30,13 +32,31 @@ class Prompts:
             for key, text in entries.items()
         }
 
-    def render(self, method: str, name: str, **values: Any) -> str:
-        """The template ``name`` of ``method`` filled in; an undefined variable is an error."""
+    def variants(self, method: str) -> int:
+        """How many wordings every answering or selecting template of ``method`` has, at least 1.
+
+        The second wording of ``respond`` is called ``respond.2``, and so on.
+        """
+        own = self.texts.get(method, {})
+        counts = [
+            next(n for n in range(1, len(own) + 2) if f"{name}.{n + 1}" not in own)
+            for name in own
+            if "." not in name and name not in _TEXT_ONLY
+        ]
+        return min(counts, default=1)
+
+    def render(self, method: str, name: str, variant: int = 0, **values: Any) -> str:
+        """The template ``name`` of ``method`` filled in; an undefined variable is an error.
+
+        Args:
+            variant: which wording, from 0.
+        """
+        key = f"{name}.{variant + 1}" if variant else name
         try:
-            return self._templates[method, name].render(**values).strip("\n")
+            return self._templates[method, key].render(**values).strip("\n")
         except jinja2.UndefinedError as error:
             raise PluralismError(
-                f"prompt {method}.{name}: {error}; available: {', '.join(sorted(values))}"
+                f"prompt {method}.{key}: {error}; available: {', '.join(sorted(values))}"
             ) from error
 
     def _override(self, path: Path) -> None:
@@ -56,7 +76,11 @@ class Prompts:
                 )
                 continue
             for name, text in entries.items():
-                if name not in self.texts[method] or not isinstance(text, str):
+                base, _, number = str(name).partition(".")
+                known = name in self.texts[method] or (
+                    base in self.texts[method] and number.isdigit() and int(number) > 1
+                )
+                if not known or not isinstance(text, str):
                     problems.append(
                         f"{method}.{name}: no such template. Known: {', '.join(self.texts[method])}"
                     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.presets import Preset
+from pluralism_eval.readouts import FROM_WORDS, decoding, generation
 from pluralism_eval.schema import Query, Readout, Turn
 from pluralism_eval.settings import Settings
 
@@ -47,7 +47,7 @@ def render_direct(request: Any, llm: HarnessLLM) -> Any:
 
 
 def option_queries(
-    requests: Sequence[Any], settings: Settings
+    requests: Sequence[Any], settings: Settings, preset: Preset
 ) -> tuple[list[Query], list[tuple[int, int]]]:
     """Groups log-likelihood requests into queries.
 
@@ -67,16 +67,30 @@ def option_queries(
         if ours:
             options = tuple(ours["letters"])
             spots = [requests[i].idx for i in members]
-            readout: Readout = "letters"
+            readout = _readout(ours, settings, preset)
         else:
+            if settings.readout in FROM_WORDS:
+                raise PluralismError(
+                    f"readout={settings.readout} asks for option letters, which {first.task_name} does not have; "
+                    "use readout=options there"
+                )
             options = tuple(dict.fromkeys(requests[i].args[1] for i in members))
             spots = [options.index(requests[i].args[1]) for i in members]
             readout = "continuations"
         for i, spot in zip(members, spots, strict=True):
             places[i] = (n, spot)
         name = f"{first.task_name}/{first.doc_id}" + ("" if ours else f"/{n}")
-        queries.append(_query(first, name, readout, options, {}, settings))
+        words = generation(readout, len(options), preset)
+        queries.append(_query(first, name, readout, options, words, settings))
     return queries, places
+
+
+def _readout(ours: Mapping[str, Any], settings: Settings, preset: Preset) -> Readout:
+    """Of one of our option tasks. The authors read VK from words (``vk_readout``), the rest alike."""
+    asked: str = settings.readout
+    if asked == "options" and ours.get("task") == "vk" and preset.vk_readout == "generated":
+        return "generated"
+    return asked if asked in FROM_WORDS else "letters"  # type: ignore[return-value]
 
 
 def text_queries(requests: Sequence[Any], settings: Settings, preset: Preset) -> list[Query]:
@@ -104,6 +118,7 @@ def _query(
 ) -> Query:
     doc = request.doc if isinstance(request.doc, Mapping) else {}
     ours: Mapping[str, Any] = doc.get("pluralism") or {}
+    _check_agreement(ours, settings, str(request.task_name))
     chat = decode_chat(request.args[0])
     history: tuple[Turn, ...] = ()
     prefill = None
@@ -136,11 +151,27 @@ def _query(
         prefill=prefill,
         chat=chat is not None,
         options=options,
+        choices=tuple(ours.get("options") or ()),
+        orders=int(ours.get("orders") or 1),
         attribute=str(ours.get("attribute") or settings.attribute or ""),
         attribute_line=str(ours.get("attribute_line", "")),
         steer_line=str(ours.get("steer_line", "")),
         generation=gen_kwargs,
     )
+
+
+def _check_agreement(ours: Mapping[str, Any], settings: Settings, task: str) -> None:
+    """The task scores by what it was loaded with: it must be what the model runs with."""
+    if not ours:
+        return
+    loaded = {"preset": ours.get("preset"), "orders": ours.get("orders_given")}
+    own = {"preset": settings.preset, "orders": settings.orders}
+    for name, value in own.items():
+        if loaded[name] != value:
+            raise PluralismError(
+                f"{task} was loaded with {name}={loaded[name]}, the model runs with {name}={value}; give it in "
+                "--model_args, which lm_eval hands to the tasks too (a TaskManager of your own: in its metadata)"
+            )
 
 
 def check_mode(query: Query) -> None:
@@ -191,33 +222,3 @@ def by_generation(
         ).append(i)
     for members in groups.values():
         yield dict(queries[members[0]].generation), members
-
-
-def decoding(temperature: float, max_tokens: int, until: list[str]) -> dict[str, Any]:
-    """lm-eval's ``gen_kwargs`` for greedy (temperature 0) or sampled decoding."""
-    sampled = (
-        {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
-    )
-    return {"until": until, "max_gen_toks": max_tokens, **sampled}
-
-
-_CHOICE = re.compile(
-    r"\W*(?:(?:the\s+)?(?:answer|choice|number|best|comment|passage|option|community|model)\s*(?:is|number)?\W*){0,3}(\d+)\b",
-    re.IGNORECASE,
-)
-
-
-def parse_choice(reply: str, n: int) -> int | None:
-    """The number from 1 to ``n`` that ``reply`` opens with, as an index from 0; None if unclear.
-
-    Strict: at most words such as "Comment" or "The answer is" may precede the number, and no other
-    number from 1 to ``n`` may follow on the same line.
-    """
-    line = reply.strip().split("\n", 1)[0]
-    match = _CHOICE.match(line)
-    if match is None:
-        return None
-    named = {int(number) for number in re.findall(r"\d+", line)}
-    valid = {number for number in named if 1 <= number <= n}
-    first = int(match.group(1))
-    return first - 1 if valid == {first} else None

@@ -11,7 +11,10 @@ from typing import Any, Literal
 
 Mode = Literal["overton", "steerable", "distributional"]
 MODES: tuple[Mode, ...] = ("overton", "steerable", "distributional")
-Readout = Literal["letters", "continuations", "generation"]
+Readout = Literal["letters", "generated", "sampled", "verbalised", "continuations", "generation"]
+"""How an answer is read. Over the options of our tasks: the probabilities of their letters, the
+LLM's own words, many samples of those, or percentages that it states. ``continuations`` scores the
+options of foreign tasks; ``generation`` is free text."""
 Turn = dict[str, str]
 """One chat turn: ``{"role": "system" | "user" | "assistant", "content": ...}``."""
 
@@ -41,7 +44,17 @@ class Query:
     chat: bool = False
     """True if the prompt goes through the LLM's chat template."""
     options: tuple[str, ...] = ()
-    """Option letters (readout ``letters``) or continuations (``continuations``)."""
+    """Option letters, or continuations (readout ``continuations``)."""
+    choices: tuple[str, ...] = ()
+    """What the letters stand for, in the order in which the text lists them; empty if unknown."""
+    orders: int = 1
+    """Option orders to average over (:mod:`pluralism_eval.variants`)."""
+    order: tuple[int, ...] = ()
+    """This variant's order: [j] is the original option at place j; empty: as listed."""
+    template: int = 0
+    """Which wording of the method's template; 0 is the default."""
+    sample: int = 0
+    """Which sample of the community messages."""
     attribute: str = ""
     """Whom or what to steer to: a value, a group, a country."""
     attribute_line: str = ""
@@ -80,6 +93,10 @@ class OptionScores:
     """Index of the option that greedy decoding would begin with, or -1."""
     uniform_fallback: bool = False
     """preset=reference only: no option among the likeliest tokens, all scored alike."""
+    replies: tuple[str, ...] = ()
+    """The LLM's words, where those were read."""
+    unread: int = 0
+    """Of ``replies``, how many could not be read as an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,19 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """The distribution that one variant of a query gave, over the options as listed."""
+
+    order: tuple[int, ...]
+    template: int
+    sample: int
+    distribution: tuple[float, ...]
+    """[n_options], summing to 1; uniform if nothing could be read."""
+    mass: float
+    """Option mass; 0 if nothing could be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """A method's answer with its trace."""
 
@@ -115,5 +145,7 @@ class Answer:
     greedy: int = -1
     """Option that greedy decoding gives under every prompt sent, or -1."""
     messages: tuple[Message, ...] = ()
-    selection: Selection | None = None
+    selections: tuple[Selection, ...] = ()
     sent: tuple[Sent, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    """One a variant, where a query was asked in several ways."""

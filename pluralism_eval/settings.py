@@ -15,7 +15,7 @@ from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import MODES
 
-READOUTS = ("options", "harness")
+READOUTS = ("options", "generated", "sampled", "verbalised", "harness")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,17 @@ class Settings:
     seed: int = 1234
     """Seeds message sampling and fallbacks."""
     readout: str = "options"
-    """``options``: letter probabilities over the vocabulary; ``harness``: lm-eval's own (vanilla)."""
+    """``options``: letter probabilities over the vocabulary. Without log-probabilities: ``generated``
+    (the LLM's words), ``sampled`` (shares of ``readout_samples`` replies at temperature 1),
+    ``verbalised`` (percentages that it states). ``harness``: lm-eval's own (vanilla)."""
+    readout_samples: int = 20
+    """Replies a prompt of ``readout=sampled``."""
+    orders: int | None = None
+    """Option orders averaged; default 2 on MoralChoice (``preset=paper``), else 1."""
+    templates: int = 1
+    """Wordings of the method's templates averaged."""
+    message_samples: int = 1
+    """Messages that each community writes about a query; the answers are averaged."""
     transcript: str | None = None
     """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
     batch_tokens: int = 8192
@@ -65,7 +75,7 @@ def parse(method: str, given: Mapping[str, Any]) -> Settings:
     problems: list[str] = []
     merged = dict(given)
     if "config" in merged:
-        merged = _read_config(str(merged.pop("config")), problems) | merged
+        merged = read_config(str(merged.pop("config")), problems) | merged
     args = _llm_args(merged.pop("llm_args", None), problems)
     llm = merged.get("llm", "hf" if "pretrained" in merged else "embedded")
     known = {f.name for f in fields(Settings)}
@@ -121,11 +131,19 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         found.append(
             f"readout=harness is vanilla's: {method} rewrites prompts and reads option letters; drop it"
         )
+    elif s.readout == "harness" and (s.orders or 1) > 1:
+        found.append(f"orders={s.orders} rewrites prompts, readout=harness does not; drop one")
     if not isinstance(s.seed, int) or isinstance(s.seed, bool):
         found.append(f"seed={s.seed!r} must be an integer")
-    for name in ("message_max_tokens", "batch_tokens", "message_batch"):
+    whole = (
+        "message_max_tokens", "batch_tokens", "message_batch", "readout_samples", "orders", "templates",
+        "message_samples",
+    )  # fmt: skip
+    for name in whole:
         value = getattr(s, name)
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (
+            not isinstance(value, int) or isinstance(value, bool) or value < 1
+        ):
             found.append(f"{name}={value!r} must be a positive integer")
     temperature = s.message_temperature
     if (
@@ -139,7 +157,8 @@ def _contradictions(method: str, s: Settings) -> list[str]:
     return found
 
 
-def _read_config(path: str, problems: list[str]) -> dict[str, Any]:
+def read_config(path: str, problems: list[str]) -> dict[str, Any]:
+    """The settings in a YAML file; what is wrong with it is added to ``problems``."""
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -12,9 +12,10 @@ from statistics import fmean
 from typing import Any
 
 from pluralism_eval.cache import cache_root
-from pluralism_eval.distribution import normalise
+from pluralism_eval.distribution import read
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.schema import Answer, Query
+from pluralism_eval.variants import FACTORS, spreads
 
 
 class Transcript:
@@ -47,18 +48,23 @@ class Transcript:
             "query": query.text,
             "attribute": query.attribute,
             "messages": [asdict(m) for m in answer.messages],
-            "selection": asdict(answer.selection) if answer.selection else None,
+            "selections": [asdict(s) for s in answer.selections],
             "sent": [asdict(s) for s in answer.sent],
         }
         if query.readout == "generation":
             entry["response"] = answer.text
         else:
-            distribution, mass = normalise(answer.logprobs)
+            distribution, mass = read(answer.logprobs)
             entry |= {
                 "options": list(query.options),
                 "distribution": distribution,
                 "option_mass": mass,
             }
+            if query.orders > 1:
+                entry["orders_missing"] = len({r.order for r in answer.readings}) < 2
+            if answer.readings:
+                readings = [asdict(r) for r in answer.readings]
+                entry |= {"readings": readings, "spread": spreads(readings)}
         self._append(entry)
 
     def write_direct(self, request: Any, prompt: str, response: Any) -> None:
@@ -105,7 +111,8 @@ class Transcript:
 
 
 def rates(entries: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Task → {docs, prompts, messages, shares in [0, 1] of the irregular, mean option mass}."""
+    """Task → {docs, prompts, messages, shares in [0, 1] of the irregular, mean option mass, spreads
+    between option orders, templates and message samples}."""
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
         by_task[str(entry["task"])].append(entry)
@@ -127,13 +134,24 @@ def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
         "resampled_messages": [m["attempts"] > 1 for m in messages],
         "messages_cut_at_length_limit": [not m["stopped"] for m in messages],
         "prompts_with_passages_cut": [s.get("tokens_cut", 0) > 0 for s in sent] if messages else [],
-        "selection_fallbacks": [e["selection"]["fallback"] for e in entries if e.get("selection")],
+        "selection_fallbacks": [s["fallback"] for e in entries for s in e.get("selections", [])],
         "uniform_fallbacks": [s["scores"]["uniform_fallback"] for s in sent if s.get("scores")],
+        "docs_without_other_orders": [
+            e["orders_missing"] for e in entries if "orders_missing" in e
+        ],
         "empty_responses": [
             not str(e["response"]).strip() for e in entries if e.get("readout") == "generation"
         ],
     }
     found |= {name: fmean(map(float, values)) for name, values in shares.items() if values}
+    replies = sum(len((s.get("scores") or {}).get("replies", ())) for s in sent)
+    if replies:
+        unread = sum(s["scores"]["unread"] for s in sent if s.get("scores"))
+        found |= {"replies": replies, "unread_replies": unread / replies}
+    for factor in FACTORS:
+        moved = [e["spread"][factor] for e in entries if factor in e.get("spread", {})]
+        if moved:
+            found[f"{factor}_spread"] = fmean(moved)
     masses = [e["option_mass"] for e in entries if "option_mass" in e]
     if masses:
         found |= {"mean_option_mass": fmean(masses), "min_option_mass": min(masses)}

@@ -50,6 +50,8 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument("--message_max_tokens", type=int, help="default: the preset's")
     common.add_argument("--message_temperature", type=float, default=1.0)
     common.add_argument("--message_batch", type=int, default=32)
+    common.add_argument("--message_samples", type=int, default=1, help="per query and community")
+    common.add_argument("--orders", type=int, help="option orders; default: 2 on MoralChoice")
     common.add_argument("--seed", type=int, default=1234)
     return common
 
@@ -62,6 +64,8 @@ def _prepare(arguments: argparse.Namespace) -> tuple[CommunityPool, list[Query]]
         "message_max_tokens",
         "message_temperature",
         "message_batch",
+        "message_samples",
+        "orders",
         "seed",
     )
     given = {name: getattr(arguments, name) for name in names}

@@ -310,8 +310,8 @@ class CommunityPool:
         if self._source.exported:
             return
         keys = {
-            (c.name, self._key(c, prompt)): c
-            for prompt in {self._prompt(query) for query in queries}
+            (c.name, self._key(c, prompt, sample)): c
+            for prompt, sample in {(self._prompt(query), query.sample) for query in queries}
             for c in self.communities
         }
         stored = self._source.store.get([key for _, key in keys])
@@ -362,8 +362,8 @@ class CommunityPool:
             return [self._source.lookup(query, self.names[i]) for query, i in wanted]
         prompts = [self._prompt(query) for query, _ in wanted]
         keys = [
-            self._key(self.communities[i], prompt)
-            for (_, i), prompt in zip(wanted, prompts, strict=True)
+            self._key(self.communities[i], prompt, query.sample)
+            for (query, i), prompt in zip(wanted, prompts, strict=True)
         ]
         known = self._stored(keys)
         by_place: dict[tuple[str, ...], dict[str, tuple[Community, str]]] = defaultdict(dict)
@@ -378,7 +378,7 @@ class CommunityPool:
     def import_messages(self, texts: Iterable[tuple[Query, int, str]]) -> int:
         """Put messages from elsewhere under this pool's keys; those already there stay. Their number."""
         rows = {
-            self._key(self.communities[i], self._prompt(query)): {
+            self._key(self.communities[i], self._prompt(query), query.sample): {
                 "community": self.names[i],
                 "prompt": self._prompt(query),
                 "text": text.strip(),
@@ -396,7 +396,7 @@ class CommunityPool:
     def stored(self, queries: Sequence[Query]) -> dict[tuple[int, int], Message]:
         """(query index, community index) → message, for those in the store."""
         keys = {
-            (n, i): self._key(community, self._prompt(query))
+            (n, i): self._key(community, self._prompt(query), query.sample)
             for n, query in enumerate(queries)
             for i, community in enumerate(self.communities)
         }
@@ -514,14 +514,17 @@ class CommunityPool:
         found = {"base": base, "adapter": self._adapters[c.name].sha256}
         return found | ({"engine": "vllm"} if c.engine == "vllm" else {})
 
-    def _key(self, community: Community, prompt: str) -> str:
+    def _key(self, community: Community, prompt: str, sample: int) -> str:
+        """Of a message; its seed is made of it. Sample 0 is the one that every run shares."""
         s = self._sampling
+        more = {"sample": sample} if sample else {}
         return digest(
             {
                 **self._identity(community),
                 "prompt": prompt,
                 "sampling": [s.temperature, s.top_p, s.max_tokens],
                 "seed": self._seed,
+                **more,
             }
         )
 

@@ -18,7 +18,8 @@ from typing import Any
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.sources import INPUTS, chosen, input_file
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.presets import get_preset
+from pluralism_eval.presets import Preset, get_preset
+from pluralism_eval.settings import read_config
 
 log = logging.getLogger(__name__)
 NLI_VARIABLE = "PLURALISM_EVAL_NLI"
@@ -34,34 +35,51 @@ CATEGORIES = {
 }
 """OpinionQA's attribute categories (Table 2's columns) and how they read in a sentence."""
 VK_LABELS = ("A", "B", "C")
+VK_OPTIONS = ("Support", "Oppose", "Either")
 _SHOWN = 10
 
 
 def load_docs(
-    task: str, data: str | None = None, preset: str = "paper", nli: str | None = None, **_: Any
+    task: str,
+    data: str | None = None,
+    preset: str | None = None,
+    nli: str | None = None,
+    nli_directions: str = "one",
+    orders: int | None = None,
+    config: str | None = None,
+    **_: Any,
 ) -> dict[str, Any]:
     """``{"test": Dataset}`` for lm-eval's ``custom_dataset``.
 
     Args:
         task: a key of :data:`pluralism_eval.data.sources.INPUTS`.
         data, nli: from ``--metadata``, else the environment variables.
-        preset: ``paper`` or ``reference``; chooses how docs are scored.
+        nli_directions: ``both`` scores coverage in the other direction as well.
+        preset: chooses how docs are scored (default ``paper``).
+        orders: option orders that the model averages; None: the task's own.
+        config: the settings file of ``--model_args``, which lm-eval hands to tasks as well.
 
     Raises:
-        PluralismError: missing data, or malformed items (the first ten are named).
+        PluralismError: missing data, malformed items (the first ten are named), or scorers that cannot work.
     """
     from datasets import Dataset
 
     path = input_file(task, data)
     items = read_items(path)
+    told = _model_settings(config) | {
+        name: value for name, value in (("preset", preset), ("orders", orders)) if value is not None
+    }
+    preset = str(told.get("preset", "paper"))
     reading = get_preset(preset)
-    common = {"input": path.stem.removesuffix("_small"), "preset": preset}
+    common = {
+        "input": path.stem.removesuffix("_small"),
+        "preset": preset,
+        "orders_given": told.get("orders"),
+    }
     if task == "overton":
-        scorer = str(nli or os.environ.get(NLI_VARIABLE) or reading.nli)
-        from pluralism_eval.metrics.entailment import check_available
+        from pluralism_eval.metrics.coverage import scoring
 
-        check_available(scorer)
-        common["nli"] = scorer
+        common |= scoring(chosen_nli(nli, reading), nli_directions, reading)
     docs = build_docs(task, items, common, path.name)
     if task == "opinionqa" and chosen(data)[1]:
         lost = damaged(items)
@@ -71,6 +89,16 @@ def load_docs(
             len(lost), len(items), path.name, dict(Counter(lost.values())),
         )  # fmt: skip
     return {"test": Dataset.from_list(docs)}
+
+
+def chosen_nli(nli: str | None, preset: Preset) -> str:
+    """The entailment scorers as given, else of ``$PLURALISM_EVAL_NLI``, else the preset's."""
+    return str(nli or os.environ.get(NLI_VARIABLE) or preset.nli)
+
+
+def _model_settings(config: str | None) -> dict[str, Any]:
+    """The settings of a YAML file given as ``--model_args config=``; the model checks them."""
+    return read_config(config, []) if config else {}
 
 
 def build_docs(
@@ -83,10 +111,11 @@ def build_docs(
     """
     problems: list[str] = []
     docs = []
+    shared = {"task": task, "orders_given": None, **common}
     for i, item in enumerate(items):
         try:
-            docs.append(_BUILDERS[task](item, common))
-        except (KeyError, TypeError, ValueError) as error:
+            docs.append(_BUILDERS[task](item, shared))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             identity = item.get("id") if isinstance(item, dict) else "?"
             problems.append(f"item {i} (id {identity}): {_reason(error)}")
     if len(problems) > _SHOWN:
@@ -125,21 +154,43 @@ def read_items(path: Path) -> list[Any]:
 
 
 def _meta(common: Mapping[str, Any], mode: str, query: str, **more: Any) -> dict[str, Any]:
-    empty = {"attribute": "", "attribute_line": "", "steer_line": "", "letters": []}
-    return {**common, "mode": mode, "query": query, **empty, **more}
+    empty = {"attribute": "", "attribute_line": "", "steer_line": "", "letters": [], "options": []}
+    orders = {"orders": common["orders_given"] or 1}
+    return {**common, "mode": mode, "query": query, **empty, **orders, **more}
+
+
+def _text(item: Mapping[str, Any], field: str) -> str:
+    """A field that must be text with something in it."""
+    return _checked(item[field], field)
+
+
+def _texts(item: Mapping[str, Any], field: str) -> list[str]:
+    if not isinstance(item[field], (list, tuple)):
+        raise ValueError(f"{field} {item[field]!r} is not a list")
+    return [_checked(value, f"{field}[{i}]") for i, value in enumerate(item[field])]
+
+
+def _checked(value: Any, field: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{field} {value!r} must be text that is not empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{field} {value!r} is no valid Unicode (a lone surrogate)") from error
+    return value
 
 
 def _overton(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    values, explanations = list(item["vrd"]), list(item["explanation"])
+    values, explanations = _texts(item, "vrd"), _texts(item, "explanation")
     if not values or len(values) != len(explanations):
         raise ValueError(
             f"{len(values)} values and {len(explanations)} explanations; they must pair up, at least one"
         )
     return {
         "id": str(item["id"]),
-        "query": item["input"],
-        "situation": item["situation"],
-        "cluster": str(item["situation"]),
+        "query": _text(item, "input"),
+        "situation": _text(item, "situation"),
+        "cluster": item["situation"],
         "values": values,
         "explanations": explanations,
         "pluralism": _meta(common, "overton", item["input"]),
@@ -151,18 +202,19 @@ def _vk(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"label {item['label']!r} is not one of A, B, C")
     return {
         "id": str(item["id"]),
-        "query": item["input"],
+        "query": _text(item, "input"),
         "cluster": str(item.get("situation", item["id"])),
-        "options": ["Support", "Oppose", "Either"],
+        "options": list(VK_OPTIONS),
         "letters": list(VK_LABELS),
         "target": VK_LABELS.index(item["label"]),
         "pluralism": _meta(
             common,
             "steerable",
             item["input"],
-            attribute=str(item["vrd"]),
+            attribute=_text(item, "vrd"),
             steer_line="Please comment on the situation with respect to the value.",
             letters=list(VK_LABELS),
+            options=list(VK_OPTIONS),
         ),
     }
 
@@ -170,29 +222,55 @@ def _vk(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
 def _survey(
     item: Mapping[str, Any], common: Mapping[str, Any], mode: str, group: str, **more: Any
 ) -> dict[str, Any]:
-    options, gold = list(item["options"]), [float(p) for p in item["gold_distribution"]]
+    options, gold = (
+        _texts(item, "options"),
+        distribution_of(item["gold_distribution"], "gold_distribution"),
+    )
     if not options:
         raise ValueError("no options; a question needs at least one")
     if len(options) > len(string.ascii_uppercase):
         raise ValueError(f"{len(options)} options; at most 26 have letters")
     if len(gold) != len(options):
         raise ValueError(f"{len(options)} options and {len(gold)} gold probabilities")
-    if min(gold) < 0 or not 0.9 <= sum(gold) <= 1.1:
-        raise ValueError(f"gold_distribution {gold} is not a distribution")
     letters = list(string.ascii_uppercase[: len(options)])
-    total = sum(gold)
+    respondents = item.get("respondents") or 0
+    if not isinstance(respondents, int) or respondents < 0:
+        raise ValueError(f"respondents {respondents!r} must be a whole number, 0 or more")
     return {
         "id": str(item["id"]),
-        "query": item["question"],
-        "options": [str(option) for option in options],
+        "query": _text(item, "question"),
+        "options": options,
         "letters": letters,
-        "gold": [p / total for p in gold],
+        "gold": gold,
         "target": gold.index(max(gold)),
         "group": group,
-        "cluster": str(item["question"]),
-        "respondents": int(item.get("respondents") or 0),
-        "pluralism": _meta(common, mode, item["question"], letters=letters, **more),
+        "cluster": item["question"],
+        "respondents": respondents,
+        "pluralism": _meta(
+            common, mode, item["question"], letters=letters, options=options, **more
+        ),
     }
+
+
+def distribution_of(values: Any, field: str) -> list[float]:
+    """``values`` as a distribution; sums within 10 % of 1 (rounded figures) are rescaled.
+
+    Raises:
+        ValueError: anything that is not a list of finite numbers ≥ 0 with such a sum.
+    """
+    if not isinstance(values, (list, tuple)) or not values:
+        raise ValueError(f"{field} {values!r} is not a list of probabilities")
+    for value in values:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value < float("inf"):
+            raise ValueError(f"{field} {list(values)} holds {value!r}; probabilities are 0 to 1")
+    total = float(sum(values))
+    if not 0.9 <= total <= 1.1:
+        raise ValueError(
+            f"{field} {list(values)} is not a distribution: it sums to {total:g}, not to 1"
+        )
+    scale = 1.0 if abs(total - 1) < 1e-9 else total  # what sums to 1 already stays to the bit
+    return [float(value) / scale for value in values]
 
 
 def _opinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,11 +288,12 @@ def _moralchoice(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str
         raise ValueError(
             f"attribute {item['attribute']!r} is neither low_ambiguity nor high_ambiguity"
         )
-    return _survey(item, common, "distributional", item["attribute"])
+    orders = common["orders_given"] or get_preset(common["preset"]).moralchoice_orders
+    return _survey(item, common, "distributional", item["attribute"], orders=orders)
 
 
 def _globalopinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    country = str(item["attribute"])
+    country = _text(item, "attribute")
     return _survey(
         item,
         common,

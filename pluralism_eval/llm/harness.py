@@ -58,6 +58,23 @@ class HarnessLLM:
         ]
         return [str(text) for text in self.inner.generate_until(requests)]
 
+    def sample(
+        self, prompts: Sequence[str], settings: Mapping[str, Any], n: int
+    ) -> list[list[str]]:
+        """[n_prompts][n] continuations; for n = 1 as :meth:`generate`."""
+        if n > 1 and self._fixed_seed:
+            # lm-eval sends these servers one seed with every request: equal prompts, equal "samples"
+            columns = [self.generate(prompts, {**settings, "seed": i}) for i in range(n)]
+            return [list(row) for row in zip(*columns, strict=True)]
+        flat = iter(self.generate([p for p in prompts for _ in range(n)], settings))
+        return [[next(flat) for _ in range(n)] for _ in prompts]
+
+    @property
+    def _fixed_seed(self) -> bool:
+        from lm_eval.models.api_models import TemplateAPI
+
+        return isinstance(self.inner, TemplateAPI)
+
     def continuation_logprobs(
         self, prompts: Sequence[str], continuations: Sequence[Sequence[str]]
     ) -> list[OptionScores]:
@@ -123,8 +140,9 @@ class HarnessLLM:
                 self._can_score = False
         if not self._can_score:
             raise PluralismError(
-                f"{self.name} gives no log-probabilities, which option tasks need. Use a model that does "
-                "(hf, vllm, local-completions, openai-completions), or only generation tasks (pluralism_overton_nli)"
+                f"{self.name} gives no log-probabilities, which readout=options needs. Read its words instead "
+                "(readout=sampled, verbalised or generated), use a model that gives them (hf, vllm, local-completions, "
+                "openai-completions), or only generation tasks (pluralism_overton_nli)"
             )
 
     def _spellings(self, prompt: str, letter: str) -> list[str]:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
+from pluralism_eval.distribution import read
+from pluralism_eval.metrics.metric import Metric, means, with_errors
+from pluralism_eval.metrics.summary import Of
+from pluralism_eval.presets import get_preset
+
+Doc = Mapping[str, Any]
 EITHER = 2
 UNPARSED = 3
 Pair = tuple[int, int]
@@ -15,7 +23,10 @@ Pair = tuple[int, int]
 
 def accuracy(pairs: Sequence[Pair]) -> float:
     """Share of right labels; NaN without items."""
-    return float(accuracy_score(*_split(pairs))) if pairs else float("nan")
+    if not pairs:
+        return float("nan")
+    gold, predicted, counts = _counted(pairs)
+    return float(accuracy_score(gold, predicted, sample_weight=counts))
 
 
 def balanced_accuracy(pairs: Sequence[Pair]) -> float:
@@ -24,7 +35,9 @@ def balanced_accuracy(pairs: Sequence[Pair]) -> float:
         return float("nan")
     with warnings.catch_warnings():  # a prediction of "either" in the binary setting is just wrong
         warnings.filterwarnings("ignore", message="y_pred contains classes not in y_true")
-        return float(balanced_accuracy_score(*_split(pairs)))
+        warnings.filterwarnings("ignore", message="A single label was found")
+        gold, predicted, counts = _counted(pairs)
+        return float(balanced_accuracy_score(gold, predicted, sample_weight=counts))
 
 
 def macro_f1(pairs: Sequence[Pair], labels: Sequence[int] | None = (0, 1, 2)) -> float:
@@ -34,8 +47,16 @@ def macro_f1(pairs: Sequence[Pair], labels: Sequence[int] | None = (0, 1, 2)) ->
     """
     if not pairs:
         return float("nan")
-    chosen = None if labels is None else list(labels)
-    return float(f1_score(*_split(pairs), labels=chosen, average="macro", zero_division=0))
+    gold, predicted, counts = _counted(pairs)
+    score = f1_score(
+        gold,
+        predicted,
+        labels=None if labels is None else list(labels),
+        average="macro",
+        zero_division=0,
+        sample_weight=counts,
+    )
+    return float(score)
 
 
 def binary(pairs: Sequence[Pair], drop_predicted: bool = False) -> list[Pair]:
@@ -43,5 +64,113 @@ def binary(pairs: Sequence[Pair], drop_predicted: bool = False) -> list[Pair]:
     return [(g, p) for g, p in pairs if g != EITHER and not (drop_predicted and p == EITHER)]
 
 
-def _split(pairs: Sequence[Pair]) -> tuple[list[int], list[int]]:
-    return [g for g, _ in pairs], [p for _, p in pairs]
+def _counted(pairs: Sequence[Pair]) -> tuple[list[int], list[int], list[int]]:
+    """Gold labels, predicted labels and counts of the different pairs: scikit-learn is then as fast
+    on a million items (and on their resamples) as on twelve."""
+    counts = Counter(pairs)
+    return [g for g, _ in counts], [p for _, p in counts], list(counts.values())
+
+
+# ---------------------------------------------------------------------- by an item's preset
+
+Ruled = tuple[int, int, str]
+"""(gold, predicted, preset)"""
+
+
+def macro_f1_by_rule(items: Sequence[Ruled]) -> float:
+    pairs, fourth = [(g, p) for g, p, _ in items], _fourth_class(items)
+    return macro_f1(pairs, None if fourth else (0, 1, 2))
+
+
+def acc_binary(items: Sequence[Ruled]) -> float:
+    return accuracy(binary_pairs(items))
+
+
+def balanced_acc_binary(items: Sequence[Ruled]) -> float:
+    return balanced_accuracy(binary_pairs(items))
+
+
+def macro_f1_binary(items: Sequence[Ruled]) -> float:
+    return macro_f1(binary_pairs(items), None if _fourth_class(items) else (0, 1))
+
+
+def binary_pairs(items: Sequence[Ruled]) -> list[Pair]:
+    """The (gold, predicted) pairs of the binary setting, by each item's rule."""
+    return [
+        pair
+        for g, p, preset in items
+        for pair in binary([(g, p)], get_preset(preset).drop_predicted_either)
+    ]
+
+
+def _fourth_class(items: Sequence[Ruled]) -> bool:
+    return bool(items) and get_preset(items[0][2]).fourth_class
+
+
+_SCORES: dict[str, Callable[[Any], float]] = {
+    "acc": accuracy,
+    "balanced_acc": balanced_accuracy,
+    "macro_f1": macro_f1_by_rule,
+    "acc_binary": acc_binary,
+    "balanced_acc_binary": balanced_acc_binary,
+    "macro_f1_binary": macro_f1_binary,
+}
+
+
+def always(
+    function: Callable[[Any], float], choose: Callable[[Sequence[int]], int]
+) -> Callable[[Sequence[tuple[Any, ...]]], float]:
+    """What ``function`` gives a constant answer, which ``choose`` picks from the gold labels."""
+
+    def score(items: Sequence[tuple[Any, ...]]) -> float:
+        label = choose([item[0] for item in items])
+        return function([(gold, label, *rest) for gold, _, *rest in items])
+
+    return score
+
+
+def _first_label(gold: Sequence[int]) -> int:
+    return 0
+
+
+def _majority_label(gold: Sequence[int]) -> int:
+    return Counter(gold).most_common(1)[0][0]
+
+
+def _metrics() -> list[Metric]:
+    scores = [Metric(name, Of(function), True) for name, function in _SCORES.items()]
+    constant = [
+        Metric(f"{name}_{row}", Of(always(function, choose)), True, baseline=True)
+        for name, function in _SCORES.items()
+        for row, choose in (("first", _first_label), ("majority", _majority_label))
+    ]
+    return [
+        *scores,
+        *means("option_mass", higher=True),
+        *means("unparsed"),
+        *means("acc_uniform", higher=True, baseline=True),
+        *constant,
+    ]
+
+
+METRICS = tuple(_metrics())
+
+
+def vk(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
+    """Steerable VK (Tables 1, 9)."""
+    distribution, mass = read([float(result[0]) for result in results])
+    label = distribution.index(max(distribution)) if mass > 0 else UNPARSED
+    pair = (int(doc["target"]), label)
+    ruled = (*pair, doc["pluralism"]["preset"])
+    scores = {
+        **dict.fromkeys(("acc", "balanced_acc"), pair),
+        **dict.fromkeys(
+            ("macro_f1", "acc_binary", "balanced_acc_binary", "macro_f1_binary"), ruled
+        ),
+        "option_mass": mass,
+        "unparsed": float(mass == 0),
+        "acc_uniform": 1 / len(distribution),
+    }
+    for name in _SCORES:
+        scores |= {f"{name}_first": scores[name], f"{name}_majority": scores[name]}
+    return with_errors(METRICS, doc, scores)

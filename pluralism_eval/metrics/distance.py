@@ -15,11 +15,13 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 from scipy.stats import wasserstein_distance
 
+from pluralism_eval import distribution
 from pluralism_eval.errors import PluralismError
 
 Distribution = Sequence[float]
 KL_SMOOTHING = 1e-3
 """Added to every option of the prediction before :func:`kl_divergence` renormalises it."""
+_SMALLEST = 1e-300
 _TEMPERATURES = (0.05, 20.0)
 
 
@@ -33,7 +35,9 @@ def js_distance(p: Distribution, q: Distribution, base: float = math.e) -> float
         0 ≤ d ≤ sqrt(log_base 2): 0.8326 for base e, 1 for base 2.
     """
     _check(p, q)
-    distance = float(jensenshannon(p, q, base=base))
+    # halves of the smallest floats are 0, which would make their share of the divergence infinite
+    kept = [np.where(np.asarray(v, dtype=np.float64) < _SMALLEST, 0.0, v) for v in (p, q)]
+    distance = float(jensenshannon(*kept, base=base))
     # rounding below zero inside the root: equal inputs
     return 0.0 if math.isnan(distance) else distance
 
@@ -41,7 +45,7 @@ def js_distance(p: Distribution, q: Distribution, base: float = math.e) -> float
 def total_variation(p: Distribution, q: Distribution) -> float:
     """Half the sum of absolute differences; 0 ≤ d ≤ 1."""
     _check(p, q)
-    return float(np.abs(np.asarray(p) - np.asarray(q)).sum() / 2)
+    return distribution.total_variation(p, q)
 
 
 def wasserstein(p: Distribution, q: Distribution, positions: Sequence[int | None]) -> float:

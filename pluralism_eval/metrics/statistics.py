@@ -34,6 +34,8 @@ class Comparison:
     """``paired permutation`` or ``McNemar``."""
     n_docs: int
     n_clusters: int
+    binary: bool
+    """Right/wrong scores."""
 
 
 def bootstrap_interval(
@@ -124,7 +126,7 @@ def compare(
     else:
         test, p_value = "paired permutation", _permutation(a, b, groups, resamples, seed)
     return Comparison(
-        float(difference.mean()), low, high, p_value, effect, test, len(a), len(groups)
+        float(difference.mean()), low, high, p_value, effect, test, len(a), len(groups), binary
     )
 
 

@@ -74,6 +74,26 @@ class Of:
         return self.function.__name__
 
 
+class MeanOf:
+    """Mean of numbers that a function makes of all docs together, one a doc; NaN without any.
+
+    Their uncertainty is that of the mean, given what the function fitted.
+    """
+
+    def __init__(self, function: Callable[[Any], list[float]]) -> None:
+        self.function = function
+
+    def __call__(self, items: Sequence[Any]) -> float:
+        numbers = self.function(items)
+        return fmean(numbers) if numbers else NAN
+
+    def numbers(self, items: Sequence[Any]) -> list[tuple[int, float]]:
+        return list(enumerate(self.function(items)))
+
+    def __repr__(self) -> str:
+        return f"mean {self.function.__name__}"
+
+
 class StandardError:
     """Of a score, robust to clusters; its values are ``(cluster, value of the score)``.
 

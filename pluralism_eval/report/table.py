@@ -11,7 +11,7 @@ from typing import Any
 from pluralism_eval.metrics.classification import balanced_accuracy
 from pluralism_eval.metrics.distance import js_distance
 from pluralism_eval.metrics.options import majority_distances, majority_match, point_mass
-from pluralism_eval.metrics.statistics import bootstrap_interval
+from pluralism_eval.metrics.statistics import bootstrap_interval, mean_interval
 from pluralism_eval.metrics.summary import Mean
 
 Samples = Sequence[Mapping[str, Any]]
@@ -28,11 +28,18 @@ class Column:
     item: Callable[[Mapping[str, Any]], Any]
     statistic: Callable[[list[Any]], float]
     baselines: Callable[[Samples], dict[str, float]]
+    number: Callable[[Mapping[str, Any]], float] | None = None
+    """A doc's own score, where the score is the mean of such: what paired tests compare."""
+
+
+def _own(key: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda sample: float(sample[key])
 
 
 BASELINES = (
     "uniform",
     "always first option",
+    "always the option shown first",
     "majority",
     "other groups' mean",
     "human split-half",
@@ -66,6 +73,7 @@ def _distance_baselines(samples: Samples) -> dict[str, float]:
     return {
         "uniform": fmean(js_distance([1 / len(g)] * len(g), g) for g in golds),
         "always first option": fmean(js_distance(point_mass(0, len(g)), g) for g in golds),
+        "always the option shown first": fmean(s["jsd_first_averaged"] for s in samples),
         "majority": fmean(majority_distances(golds)),
         **_people(samples, "jsd"),
     }
@@ -80,25 +88,30 @@ def _people(samples: Samples, score: str) -> dict[str, float]:
 
 COLUMNS = (
     Column(
-        "pluralism_overton_nli", "Overton: value coverage", True, lambda s: s["coverage"], fmean,
+        "pluralism_overton_nli", "Overton: value coverage", True, _own("coverage"), fmean,
         lambda samples: {"the query itself as response": fmean(s["coverage_echo"] for s in samples)},
+        _own("coverage"),
     ),
     Column(
         "pluralism_steerable_vk", "Steerable VK: accuracy", True, lambda s: tuple(s["acc"]),
         lambda pairs: fmean(float(g == p) for g, p in pairs), _vk_accuracy_baselines,
+        lambda s: float(s["acc"][0] == s["acc"][1]),
     ),
     Column(
         "pluralism_steerable_vk", "Steerable VK: balanced acc.", True, lambda s: tuple(s["acc"]),
         balanced_accuracy, _vk_baselines,
     ),
     Column(
-        "pluralism_steerable_opinionqa", "Steerable OpinionQA: match", True, lambda s: s["match"], fmean, _match_baselines,
+        "pluralism_steerable_opinionqa", "Steerable OpinionQA: match", True, _own("match"), fmean,
+        _match_baselines, _own("match"),
     ),
     Column(
-        "pluralism_distributional_moralchoice", "Distr. MoralChoice: J-S", False, lambda s: s["jsd"], fmean, _distance_baselines,
+        "pluralism_distributional_moralchoice", "Distr. MoralChoice: J-S", False, _own("jsd"), fmean,
+        _distance_baselines, _own("jsd"),
     ),
     Column(
-        "pluralism_distributional_globalopinionqa", "Distr. GlobalOpinionQA: J-S", False, lambda s: s["jsd"], fmean, _distance_baselines,
+        "pluralism_distributional_globalopinionqa", "Distr. GlobalOpinionQA: J-S", False, _own("jsd"),
+        fmean, _distance_baselines, _own("jsd"),
     ),
 )  # fmt: skip
 
@@ -114,8 +127,11 @@ def build(runs: Mapping[str, Mapping[str, Samples]]) -> list[list[str]]:
     rows = [["", *(f"{c.title} {arrow[c.higher_is_better]}" for c in columns)]]
     first = next(iter(runs.values()))
     rows.append(["docs", *(str(len(first[c.task])) for c in columns)])
+    baselines = [c.baselines(first[c.task]) for c in columns]
     for name in BASELINES:
-        found = [c.baselines(first[c.task]).get(name) for c in columns]
+        found = [own.get(name) for own in baselines]
+        if all(value is None for value in found):
+            continue
         rows.append([f"({name})", *("–" if value is None else f"{value:.3f}" for value in found)])
     for method, tasks in runs.items():
         rows.append([method, *(_cell(c, tasks[c.task]) for c in columns)])
@@ -123,10 +139,26 @@ def build(runs: Mapping[str, Mapping[str, Samples]]) -> list[list[str]]:
 
 
 def _cell(column: Column, samples: Samples) -> str:
+    """The score, and which share of answers could not be read: those score as uniform, or wrong."""
+    unread = fmean(s.get("unparsed", 0.0) for s in samples)
+    return cell(measured(column, samples)) + (f", {unread:.0%} unread" if unread else "")
+
+
+def measured(column: Column, samples: Samples) -> tuple[float, float, float]:
+    """(score, ends of its 95 % interval), clustered by question or situation."""
     items = [column.item(s) for s in samples]
     clusters = [s["doc"]["cluster"] for s in samples]
-    low, high = bootstrap_interval(items, column.statistic, clusters, resamples=1000)
-    return f"{column.statistic(items):.3f} [{low:.2f}, {high:.2f}]"
+    if column.number is not None:
+        low, high = mean_interval([column.number(s) for s in samples], clusters)
+    else:
+        low, high = bootstrap_interval(items, column.statistic, clusters, resamples=300)
+    return column.statistic(items), low, high
+
+
+def cell(score: tuple[float, float, float]) -> str:
+    """``0.123 [0.10, 0.15]``; no interval where there is only one cluster."""
+    value, low, high = score
+    return f"{value:.3f}" if isnan(low) else f"{value:.3f} [{low:.2f}, {high:.2f}]"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

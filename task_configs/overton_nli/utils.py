@@ -3,9 +3,11 @@
 from functools import partial
 
 from pluralism_eval.data.docs import load_docs
-from pluralism_eval.metrics.coverage import CoverageFilter, overton
+from pluralism_eval.metrics.coverage import METRICS, CoverageFilter, overton
+from pluralism_eval.metrics.metric import metric_list
 
 load = partial(load_docs, "overton")
+metrics = metric_list(METRICS)
 
 
 def target(doc: dict) -> str:
@@ -13,4 +15,4 @@ def target(doc: dict) -> str:
     return " ".join(doc["explanations"])
 
 
-__all__ = ["CoverageFilter", "load", "overton", "target"]
+__all__ = ["CoverageFilter", "load", "metrics", "overton", "target"]

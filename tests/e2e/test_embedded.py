@@ -156,6 +156,9 @@ def test_all_tasks_on_the_authors_inputs(
                 assert sample["resps"][0][0] == entry.get("response")
                 continue
             prompts = [s["prompt"] for s in entry["sent"] if s["round"] == "respond"]
+            orders = [r["order"] for r in entry.get("readings", [])] or [[]]
+            texts = [entry["query"], _swapped(entry["query"])][: len(orders)]
+            assert len(orders) == (2 if task == "pluralism_distributional_moralchoice" else 1)
             if method == "modular_pluralism" and "distributional" in task:
                 line = (
                     f"You are from the country of {entry['attribute']}.\n"
@@ -163,14 +166,24 @@ def test_all_tasks_on_the_authors_inputs(
                     else ""
                 )
                 expected = [
-                    f"Passage: {m['text']}\n\n{line}{entry['query']}" for m in entry["messages"]
+                    f"Passage: {m['text']}\n\n{line}{texts[i // 6]}"
+                    for i, m in enumerate(entry["messages"])
                 ]
                 assert prompts == expected
-            plain = np.mean([plain_distribution(llm, p, entry["options"]) for p in prompts], axis=0)
+            each = len(prompts) // len(orders)
+            read = [plain_distribution(llm, p, entry["options"]) for p in prompts]
+            listed = [d[::-1] if orders[i // each] == [1, 0] else d for i, d in enumerate(read)]
+            plain = np.mean(listed, axis=0)
             np.testing.assert_allclose(entry["distribution"], plain, atol=1e-4)
             golds.append(sample["doc"].get("gold") or sample["doc"]["target"])
             found.append(entry["distribution"])
         _check_metrics(task, results["results"][task], golds, found)
+
+
+def _swapped(question: str) -> str:
+    """A MoralChoice question with its two actions in the other order."""
+    *before, first, second, answer = question.split("\n")
+    return "\n".join([*before, f"A. {second[3:]}", f"B. {first[3:]}", answer])
 
 
 def _check_metrics(
@@ -216,7 +229,7 @@ def test_a_second_run_writes_no_message(
     task = "pluralism_distributional_moralchoice"
     first, second = run(), run()
     rates = second["config"]["pluralism"]["rates"][task]
-    assert (rates["messages"], rates["messages_generated"]) == (6 * LIMIT, 0)
+    assert (rates["messages"], rates["messages_generated"]) == (2 * 6 * LIMIT, 0)  # both orders
     assert json.dumps(first["results"][task]) == json.dumps(second["results"][task])
 
 
@@ -263,7 +276,7 @@ def test_two_ranks_give_what_one_process_gives(tmp_path: Path) -> None:
         found[2][0]["results"][task]["jsd,none"], abs=1e-4
     )
     rates = [found[ranks][0]["pluralism"]["rates"][task] for ranks in (1, 2)]
-    assert rates[0]["messages_generated"] == rates[1]["messages_generated"] == 6
+    assert rates[0]["messages_generated"] == rates[1]["messages_generated"] == 12  # both orders
 
 
 def test_chat_template_is_the_models_own(

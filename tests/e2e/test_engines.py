@@ -71,7 +71,7 @@ def served(url: str, name: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def queries() -> list[Query]:
-    settings = parse("modular_pluralism", {})
+    settings = parse("modular_pluralism", {"orders": 1})
     return task_queries(["pluralism_distributional_moralchoice"], settings, {"data": "sample"}, 1)
 
 

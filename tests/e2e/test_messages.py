@@ -21,7 +21,7 @@ POOL = "embedded/news_left+embedded/news_right"
 
 def command(action: str, store: Path, *rest: str) -> list[str]:
     return ["messages", action, "--tasks", TASK, "--communities", POOL, "--messages", str(store),
-            "--metadata", "data=sample", "--limit", "2", "--message_max_tokens", "4", *rest]  # fmt: skip
+            "--metadata", "data=sample", "--limit", "2", "--message_max_tokens", "4", "--orders", "1", *rest]  # fmt: skip
 
 
 @pytest.mark.model
@@ -37,6 +37,10 @@ def test_generated_ahead_exported_and_imported(
     assert "0 of them written now" in capsys.readouterr().out
     assert cli.main(command("export", here, "--to", str(files))) == 0
     assert len(list(files.glob("*_mistral-news_*.json"))) == 2
+    both = command("generate", here)
+    both[both.index("--orders") + 1] = "2"  # what MoralChoice takes by default
+    assert cli.main(both) == 0
+    assert "8 messages about 4 queries; 4 of them written now" in capsys.readouterr().out
     assert cli.main(command("import", there, "--from", str(files))) == 0
     assert "news_left: 2 imported, 0 of 2 queries have none" in capsys.readouterr().out
     assert cli.main(command("stats", there)) == 0
@@ -49,8 +53,8 @@ def test_generated_ahead_exported_and_imported(
         found = simple_evaluate(
             "modular_pluralism",
             model_args={"messages": str(store), "communities": POOL, "message_max_tokens": 4,
-                        "transcript": str(path)},
-            tasks=[TASK], task_manager=task_manager(data="sample"), limit=2, bootstrap_iters=0,
+                        "transcript": str(path), "orders": 1},
+            tasks=[TASK], task_manager=task_manager(data="sample", orders=1), limit=2, bootstrap_iters=0,
         )  # fmt: skip
         rates[store.name] = found["config"]["pluralism"]["rates"][TASK]
         entries = [json.loads(line) for line in path.read_text().splitlines()]

@@ -79,7 +79,11 @@ def run(
             model=method,
             model_args=arguments,
             tasks=[task],
-            task_manager=task_manager(data=str(data), nli="embedded"),
+            task_manager=task_manager(
+                data=str(data),
+                nli="embedded",
+                **{k: v for k, v in settings.items() if k in ("preset", "orders")},
+            ),
             bootstrap_iters=10,
             use_cache=use_cache,
             apply_chat_template=chat,
@@ -96,6 +100,13 @@ def run(
 def distribution(prompt: str, letters: str) -> np.ndarray:
     p = np.exp([scripted_letter(prompt, letter) for letter in letters])
     return p / p.sum()
+
+
+def in_listed_order(entry: dict[str, Any], shown: list[np.ndarray]) -> list[np.ndarray]:
+    """[n_prompts] distributions over letters as shown → over the options as listed."""
+    readings = entry.get("readings") or [{"order": list(range(len(entry["options"])))}]
+    each = len(shown) // len(readings)
+    return [d[np.argsort(readings[i // each]["order"])] for i, d in enumerate(shown)]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -116,14 +127,16 @@ def test_every_method_on_every_option_task(run: Callable[..., Any], method: str,
         got = np.array([r[0] for r in sample["filtered_resps"]], dtype=float)
         letters = "".join(sample["doc"]["letters"])
         answered = [s["prompt"] for s in entry["sent"] if s["round"] == "respond"]
-        expected = np.mean([distribution(p, letters) for p in answered], axis=0)
+        shown = in_listed_order(entry, [distribution(p, letters) for p in answered])
+        expected = np.mean(shown, axis=0)
         np.testing.assert_allclose(np.exp(got) / np.exp(got).sum(), expected, atol=1e-12)
         mass = np.mean([np.exp([scripted_letter(p, x) for x in letters]).sum() for p in answered])
         assert np.exp(got).sum() == pytest.approx(mass)
-        assert len(answered) == (
-            6 if method == "modular_pluralism" and "distributional" in task else 1
-        )
-        assert all(sample["doc"]["query"] in prompt for prompt in answered)
+        k = 6 if method == "modular_pluralism" and "distributional" in task else 1
+        assert len(answered) == k * (2 if "moralchoice" in task else 1)
+        assert all(sample["doc"]["query"] in prompt for prompt in answered[:k])
+        if "moralchoice" in task:  # both orders by default
+            assert all("A. I leave.\nB. I stay.\nAnswer:" in prompt for prompt in answered[k:])
 
 
 def test_distributional_weights(run: Callable[..., Any]) -> None:
@@ -147,11 +160,11 @@ def test_steerable_answers_with_the_selected_message(
     )
     results = run("modular_pluralism", "pluralism_steerable_vk")
     care, duty = results["transcript"]
-    assert care["selection"] == {"community": "news_right", "raw": "3.", "fallback": False}
+    assert care["selections"] == [{"community": "news_right", "raw": "3.", "fallback": False}]
     assert "news_right says" in care["sent"][1]["prompt"]
     assert "best reflect Care?" in care["sent"][0]["prompt"]
-    assert duty["selection"]["fallback"] is True
-    assert duty["selection"]["community"] in NAMES
+    assert duty["selections"][0]["fallback"] is True
+    assert duty["selections"][0]["community"] in NAMES
     assert (
         results["config"]["pluralism"]["rates"]["pluralism_steerable_vk"]["selection_fallbacks"]
         == 0.5
@@ -162,7 +175,7 @@ def test_moe_selects_by_description_and_uses_one_message(
     run: Callable[..., Any], scripted: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(scripted, "reply", staticmethod(lambda prompt: "5"))
-    entry = run("moe", "pluralism_distributional_moralchoice")["transcript"][0]
+    entry = run("moe", "pluralism_distributional_moralchoice", orders=1)["transcript"][0]
     assert [m["community"] for m in entry["messages"]] == ["social_center"]
     assert "centrist social media" in entry["sent"][0]["prompt"]
     assert entry["sent"][1]["prompt"].startswith("Passage: social_center says")

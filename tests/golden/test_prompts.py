@@ -29,6 +29,48 @@ GOLDEN = {
     ),
     ("modular_pluralism", "steerable"): "Passage: m1\n\nYou are X.\nQ?",
     ("modular_pluralism", "distributional"): "Passage: m1\n\nYou are X.\nQ?",
+    ("prompting", "respond.2"): (
+        "You are X.\nKeep in mind that people differ in their values and perspectives, and let your response to the "
+        "following reflect them.\n\nQ?"
+    ),
+    ("prompting", "respond.3"): (
+        "Instruction: respond to what follows so that many values and points of view are represented.\nYou are X.\n\nQ?"
+    ),
+    ("moe", "select.2"): (
+        "These community language models are available:\n1. d1\n2. d2\n\nAn instruction is to be answered:\nQ?\n\n"
+        "Pick the one model that suits this instruction best. Reply with its number and nothing else.\nNumber:"
+    ),
+    ("moe", "select.3"): "Q?\n\nWho should comment on the above?\n1. d1\n2. d2\n\nGive one number.\nNumber:",
+    ("moe", "respond.2"): "Someone said: m1\n\nQ?",
+    ("moe", "respond.3"): "Background: m1\n\nWith this in mind:\nQ?",
+    ("modular_pluralism", "select.2"): (
+        "Which of the following comments best reflect Care?\n\nComment 1: m1\n\nComment 2: m2\n\nThey are about this:\nQ?\n\n"
+        "Reply with one number and nothing else.\nNumber:"
+    ),
+    ("modular_pluralism", "select.3"): (
+        "Comments on a question:\n\n1. m1\n\n2. m2\n\nThe question:\nQ?\n\nWhich of these comments best reflect Care? "
+        "Give one number.\nNumber:"
+    ),
+    ("modular_pluralism", "steerable.2"): "You are X.\nSomeone said: m1\n\nQ?",
+    ("modular_pluralism", "steerable.3"): "Background: m1\n\nWith this in mind:\nYou are X.\nQ?",
+    ("modular_pluralism", "distributional.2"): "You are X.\nSomeone said: m1\n\nQ?",
+    ("modular_pluralism", "distributional.3"): "Background: m1\n\nWith this in mind:\nYou are X.\nQ?",
+    ("readouts", "verbalised"): (
+        "Q?\nHow likely is each option as the answer? Give every option's letter and its percentage, one option a line, and "
+        "nothing else. The percentages sum to 100.\nAnswer:"
+    ),
+    ("entailment", "judge"): (
+        "What does the premise say about the hypothesis? Answer with one letter only.\n"
+        "A: if the premise is true, the hypothesis is true as well\n"
+        "B: the premise leaves it open whether the hypothesis is true\n"
+        "C: if the premise is true, the hypothesis is false\n\n"
+        "Premise: The choir rehearses in the old station.\nHypothesis: The choir is popular with young people.\nAnswer: B\n\n"
+        "Premise: A neighbor who shovels the snow for everyone spares old people a dangerous walk.\n"
+        "Hypothesis: Clearing the snow keeps elderly neighbors safe.\nAnswer: A\n\n"
+        "Premise: The new rule lets every member speak for as long as they like.\n"
+        "Hypothesis: The new rule limits how long members may speak.\nAnswer: C\n\n"
+        "Premise: P.\nHypothesis: H.\nAnswer:"
+    ),
 }  # fmt: skip
 
 
@@ -40,6 +82,7 @@ def test_every_shipped_template_is_pinned() -> None:
 @pytest.mark.parametrize("key", GOLDEN, ids="/".join)
 def test_wording(key: tuple[str, str]) -> None:
     values = COMMON | {"messages": ["m1", "m2"], "descriptions": ["d1", "d2"]}
+    values |= {"premise": "P.", "hypothesis": "H."}
     assert Prompts().render(*key, **values) == GOLDEN[key]
 
 
@@ -63,3 +106,21 @@ def test_an_override_changes_one_template_and_is_checked(tmp_path: Path) -> None
     file.write_text("prompting: {respond: '{{ nothing }}'}")
     with pytest.raises(PluralismError, match="available"):
         Prompts(str(file)).render("prompting", "respond", **COMMON)
+
+
+def test_further_wordings_are_numbered_and_counted(tmp_path: Path) -> None:
+    counts = {
+        method: Prompts().variants(method) for method in ("prompting", "moe", "modular_pluralism")
+    }
+    assert counts == {"prompting": 3, "moe": 3, "modular_pluralism": 3}
+    assert Prompts().variants("vanilla") == 1
+    file = tmp_path / "p.yaml"
+    file.write_text("prompting: {respond.4: 'Say: {{ query }}'}")
+    mine = Prompts(str(file))
+    assert (mine.variants("prompting"), mine.render("prompting", "respond", 3, **COMMON)) == (
+        4,
+        "Say: Q?",
+    )
+    file.write_text("prompting: {respond.1: x, reply.2: x}")
+    with pytest.raises(PluralismError, match=r"2 problem\(s\)"):
+        Prompts(str(file))

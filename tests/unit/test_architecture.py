@@ -13,12 +13,13 @@ from tests.conftest import ROOT
 
 LAYERS = [
     {"errors", "schema", "cache", "plugin", "_hook", "__init__"},
-    {"presets", "settings", "prompts", "distribution", "context"},
+    {"presets", "settings", "prompts", "distribution", "context", "replies", "variants"},
     {"llm"},
+    {"readouts"},
     {"requests", "answers", "transcript"},
     {"communities"},
     {"data", "metrics", "corpora"},
-    {"train", "report", "messages"},
+    {"train", "report", "messages", "scoring"},
     {"commands"},
     {"demo"},
     {"cli"},

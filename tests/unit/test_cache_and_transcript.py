@@ -49,12 +49,12 @@ def test_rates_count_everything_irregular() -> None:
 
     entries = [
         {
-            "task": "t", "doc_id": 0, "readout": "letters", "option_mass": 0.5, "selection": {"fallback": True},
+            "task": "t", "doc_id": 0, "readout": "letters", "option_mass": 0.5, "selections": [{"fallback": True}],
             "messages": [message(), message(text="", attempts=3), message(stopped=False, reused=True)],
             "sent": [{"tokens_cut": 4}, {"tokens_cut": 0, "scores": {"uniform_fallback": True}}],
         },
         {
-            "task": "t", "doc_id": 1, "readout": "letters", "option_mass": 0.1, "selection": {"fallback": False},
+            "task": "t", "doc_id": 1, "readout": "letters", "option_mass": 0.1, "selections": [{"fallback": False}],
             "messages": [message()], "sent": [{"tokens_cut": 0, "scores": {"uniform_fallback": False}}, {"tokens_cut": 0}],
         },
         {"task": "u", "doc_id": 0, "readout": "generation", "response": " ", "messages": [], "sent": [{}]},

@@ -47,6 +47,10 @@ def test_js_is_symmetric_bounded_and_blind_to_order(
     assert distance.js_distance(p, p) == pytest.approx(0, abs=1e-7)
 
 
+def test_the_smallest_floats_do_not_make_a_distance_infinite() -> None:
+    assert distance.js_distance([1.0, 0.0], [1.0, 5e-324]) == pytest.approx(0, abs=1e-9)
+
+
 @given(pairs())
 def test_the_other_distances_are_scipys_and_bounded(pair: tuple[list[float], list[float]]) -> None:
     p, q = pair

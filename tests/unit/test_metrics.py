@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from pluralism_eval.metrics import classification, options
-from pluralism_eval.metrics.coverage import overton, split_sentences
+from pluralism_eval.metrics.coverage import split_sentences
 from pluralism_eval.metrics.statistics import bootstrap_interval
 from pluralism_eval.metrics.summary import Mean, macro
 
@@ -26,15 +29,32 @@ def test_classification_is_scikit_learns() -> None:
     assert classification.macro_f1(PAIRS) == pytest.approx(f1_score(gold, pred, average="macro"))
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=60))
+def test_classification_is_scikit_learns_on_any_labels(pairs: list[tuple[int, int]]) -> None:
+    gold, pred = zip(*pairs, strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = {
+            "acc": accuracy_score(gold, pred),
+            "balanced": balanced_accuracy_score(gold, pred),
+            "three": f1_score(gold, pred, labels=[0, 1, 2], average="macro", zero_division=0),
+            "fourth": f1_score(gold, pred, average="macro", zero_division=0),
+        }
+    assert classification.accuracy(pairs) == pytest.approx(expected["acc"])
+    assert classification.balanced_accuracy(pairs) == pytest.approx(expected["balanced"])
+    assert classification.macro_f1(pairs) == pytest.approx(expected["three"])
+    assert classification.macro_f1(pairs, labels=None) == pytest.approx(expected["fourth"])
+
+
 def test_binary_rules() -> None:
     assert classification.binary(PAIRS) == [p for p in PAIRS if p[0] != 2]
     assert classification.binary(PAIRS, drop_predicted=True) == [p for p in PAIRS if 2 not in p]
     both = [(*pair, "paper") for pair in PAIRS]
-    assert options.acc_binary(both) == pytest.approx(3 / 7)
-    assert options.balanced_acc_binary(both) == pytest.approx((2 / 4 + 1 / 3) / 2)
+    assert classification.acc_binary(both) == pytest.approx(3 / 7)
+    assert classification.balanced_acc_binary(both) == pytest.approx((2 / 4 + 1 / 3) / 2)
     kept = [p for p in PAIRS if p[0] != 2]
     expected = f1_score(*zip(*kept, strict=True), labels=[0, 1], average="macro")
-    assert options.macro_f1_binary(both) == pytest.approx(expected)
+    assert classification.macro_f1_binary(both) == pytest.approx(expected)
 
 
 def doc(gold: list[float], group: str, preset: str = "paper") -> dict[str, Any]:
@@ -45,7 +65,7 @@ def doc(gold: list[float], group: str, preset: str = "paper") -> dict[str, Any]:
         "cluster": "a question",
         "target": gold.index(max(gold)),
         "group": group,
-        "pluralism": {"preset": preset},
+        "pluralism": {"preset": preset, "orders": 1},
     }
 
 
@@ -107,19 +127,6 @@ def test_sentences_of_markdown() -> None:
         len(split_sentences("- One point.\n- Another one\n\n**Third.** And a fourth!\n---\n")) >= 4
     )
     assert split_sentences("  \n--\n") == []
-
-
-def result(covered: list[bool], best: list[float]) -> dict[str, Any]:
-    inner = {"covered": covered, "entailment": best}
-    return {"response": "x", "n_sentences": 1, "nli_check": (0.9, 66), **inner, "echo": inner}
-
-
-def test_coverage_readings() -> None:
-    paper, reference = {"pluralism": {"preset": "paper"}}, {"pluralism": {"preset": "reference"}}
-    one = result([True, False, False, True], [0.9, 0.1, 0.2, 0.6])
-    assert overton(paper, [one])["coverage"] == 0.5
-    assert overton(reference, [one])["coverage"] == pytest.approx(0.45)
-    assert overton(reference, [one])["coverage_above_threshold"] == 1.0
 
 
 def test_bootstrap_covers_the_mean() -> None:

@@ -9,12 +9,12 @@ from lm_eval.api.instance import Instance
 
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.presets import PRESETS
+from pluralism_eval.replies import parse_choice
 from pluralism_eval.requests import (
     check_mode,
     decode_chat,
     encode_chat,
     option_queries,
-    parse_choice,
     render,
     text_queries,
 )
@@ -52,7 +52,7 @@ OURS = {
 def test_one_query_per_doc_in_any_order_with_repeats_and_gaps() -> None:
     requests = [request(OURS, "shots\n\nQ?", f" {letter}", doc, i) for doc, i, letter in
                 [(0, 1, "B"), (1, 0, "A"), (0, 0, "A"), (1, 2, "C"), (1, 2, "C")]]  # fmt: skip
-    queries, places = option_queries(requests, Settings())
+    queries, places = option_queries(requests, Settings(), PRESETS["paper"])
     assert [q.options for q in queries] == [("A", "B", "C")] * 2
     assert places == [(0, 1), (1, 0), (0, 0), (1, 2), (1, 2)]
     assert (queries[0].prefix, queries[0].text) == ("shots\n\n", "Q?")
@@ -63,7 +63,7 @@ def test_foreign_options_are_continuations_of_their_own_context() -> None:
         request({}, c, o, 0, i)
         for i, (c, o) in enumerate([("ctx", " yes"), ("ctx", " no"), ("other", " yes")])
     ]
-    queries, places = option_queries(requests, Settings())
+    queries, places = option_queries(requests, Settings(), PRESETS["paper"])
     assert [(q.readout, q.options, q.mode) for q in queries] == [
         ("continuations", (" yes", " no"), "distributional"),
         ("continuations", (" yes",), "distributional"),
@@ -81,11 +81,15 @@ def test_the_rewritten_query_is_templated_last(scripted: Any) -> None:
     from pluralism_eval.llm.harness import HarnessLLM
 
     turns = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "shots\n\nQ?"}]
-    queries, _ = option_queries([request(OURS, encode_chat(turns, True), "A", 0, 0)], Settings())
+    queries, _ = option_queries(
+        [request(OURS, encode_chat(turns, True), "A", 0, 0)], Settings(), PRESETS["paper"]
+    )
     prompt = render(queries[0], "Rewritten Q?", HarnessLLM(scripted(), "scripted"))
     assert prompt == "<system>Be kind.</><user>shots\n\nRewritten Q?</><assistant>"
     turns.append({"role": "assistant", "content": "Answer:"})
-    queries, _ = option_queries([request(OURS, encode_chat(turns, False), "A", 0, 0)], Settings())
+    queries, _ = option_queries(
+        [request(OURS, encode_chat(turns, False), "A", 0, 0)], Settings(), PRESETS["paper"]
+    )
     prompt = render(queries[0], "R", HarnessLLM(scripted(), "scripted"))
     assert prompt == "<system>Be kind.</><user>shots\n\nR</><assistant>Answer:</>"
 

@@ -1,0 +1,58 @@
+"""One score of a task, and what lm-eval is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pluralism_eval.cache import digest
+from pluralism_eval.metrics.summary import Mean, StandardError, Summary
+
+Doc = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One score of a task."""
+
+    name: str
+    summary: Summary
+    higher_is_better: bool = False
+    baseline: bool = False
+    """What a constant or human answer scores; it has no standard error of its own."""
+
+
+def means(*names: str, higher: bool = False, baseline: bool = False) -> list[Metric]:
+    """Scores that are means over all docs."""
+    return [Metric(name, Mean(), higher, baseline) for name in names]
+
+
+def groups(prefix: str, groups: Mapping[str, str], higher: bool = False) -> list[Metric]:
+    """Means over the docs of one group each: ``prefix_name`` of ``groups[name]``."""
+    return [Metric(f"{prefix}_{name}", Mean(group), higher) for name, group in groups.items()]
+
+
+def cluster_of(doc: Doc) -> str:
+    """Short name of the question or situation that a doc shares with others."""
+    return digest([doc["cluster"]])[:12]
+
+
+def with_errors(metrics: Sequence[Metric], doc: Doc, scores: Mapping[str, Any]) -> dict[str, Any]:
+    """``scores`` and, after them, what their standard errors need (``X_stderr`` overrides lm-eval's)."""
+    cluster = cluster_of(doc)
+    errors = {f"{m.name}_stderr": (cluster, scores[m.name]) for m in metrics if not m.baseline}
+    return {**scores, **errors}
+
+
+def metric_list(metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    """lm-eval's ``metric_list``: every metric, and the clustered standard errors of the scores."""
+    rows = [
+        {"metric": m.name, "aggregation": m.summary, "higher_is_better": m.higher_is_better}
+        for m in metrics
+    ]
+    errors = [(m.name, StandardError(m.summary)) for m in metrics if not m.baseline]
+    return rows + [
+        {"metric": f"{name}_stderr", "aggregation": error, "higher_is_better": False}
+        for name, error in errors
+    ]

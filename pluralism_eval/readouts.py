@@ -1,0 +1,115 @@
+"""How an LLM's answer to an option question is read: four readouts, one form of result.
+
+``letters`` reads the probabilities of the option letters. The others need no log-probabilities:
+``generated`` parses the LLM's own words, ``sampled`` the words of many samples, ``verbalised`` the
+percentages that it states. What cannot be read has no mass and is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.presets import Preset
+from pluralism_eval.prompts import Prompts
+from pluralism_eval.replies import parse_answer, parse_shares
+from pluralism_eval.schema import OptionScores, Query
+
+FROM_WORDS = ("generated", "sampled", "verbalised")
+_TOKENS_A_SHARE = 24  # "A. Somewhat favorable: 40%", with some room
+
+
+def decoding(temperature: float, max_tokens: int, until: list[str]) -> dict[str, Any]:
+    """lm-eval's ``gen_kwargs`` for greedy (temperature 0) or sampled decoding."""
+    sampled = (
+        {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    )
+    return {"until": until, "max_gen_toks": max_tokens, **sampled}
+
+
+def generation(readout: str, n_options: int, preset: Preset) -> dict[str, Any]:
+    """The decoding settings of a readout from words; {} for the others.
+
+    Samples are drawn at temperature 1, the rest as the preset decodes.
+    """
+    if readout == "sampled":
+        return decoding(1.0, preset.choice_max_tokens, [])
+    if readout == "generated":
+        return decoding(preset.llm_temperature, preset.choice_max_tokens, [])
+    if readout == "verbalised":
+        return decoding(preset.llm_temperature, _TOKENS_A_SHARE * n_options, [])
+    return {}
+
+
+def asked(query: Query, prompts: Prompts) -> str:
+    """The query as the LLM's answering prompt shows it: verbalised answers are asked for in words."""
+    if query.readout != "verbalised":
+        return query.text
+    question = query.text.rstrip().removesuffix("Answer:").rstrip()
+    return prompts.render("readouts", "verbalised", query=question)
+
+
+def needs_logprobs(query: Query) -> bool:
+    return query.readout in ("letters", "continuations")
+
+
+def option_scores(
+    llm: HarnessLLM,
+    queries: Sequence[Query],
+    prompts: Sequence[str],
+    preset: Preset,
+    samples: int,
+) -> list[OptionScores]:
+    """[n_queries] scores, each readout in one batch.
+
+    Args:
+        prompts: [n_queries], rendered.
+        samples: replies a prompt of readout ``sampled``.
+    """
+    scores: dict[int, OptionScores] = {}
+    for kind in {query.readout for query in queries}:
+        part = [i for i, query in enumerate(queries) if query.readout == kind]
+        sent, options = [prompts[i] for i in part], [queries[i].options for i in part]
+        if kind == "letters":
+            found = llm.option_logprobs(sent, options, preset.top_tokens)
+        elif kind == "continuations":
+            found = llm.continuation_logprobs(sent, options)
+        elif kind in FROM_WORDS:
+            found = _from_words(llm, [queries[i] for i in part], sent, preset, samples)
+        else:
+            raise PluralismError(f"readout {kind!r} scores no options")
+        scores |= dict(zip(part, found, strict=True))
+    return [scores[i] for i in range(len(queries))]
+
+
+def _from_words(
+    llm: HarnessLLM, queries: Sequence[Query], prompts: Sequence[str], preset: Preset, samples: int
+) -> list[OptionScores]:
+    settings = dict(queries[0].generation)
+    if queries[0].readout == "verbalised":  # questions have different numbers of options
+        settings["max_gen_toks"] = max(int(q.generation["max_gen_toks"]) for q in queries)
+    count = samples if queries[0].readout == "sampled" else 1
+    replies = llm.sample(prompts, settings, count)
+    return [_read(query, own, preset) for query, own in zip(queries, replies, strict=True)]
+
+
+def _read(query: Query, replies: Sequence[str], preset: Preset) -> OptionScores:
+    """Frequencies of the options among all replies; the unread ones lower the mass."""
+    n = len(query.options)
+    totals, unread = [0.0] * n, 0
+    for reply in replies:
+        if query.readout == "verbalised":
+            shares = parse_shares(reply, query.options)
+        else:
+            index = parse_answer(preset.answer_parsing, reply, query.options, query.choices)
+            shares = None if index is None else [float(i == index) for i in range(n)]
+        if shares is None:
+            unread += 1
+        else:
+            totals = [t + s for t, s in zip(totals, shares, strict=True)]
+    logprobs = tuple(math.log(t / len(replies)) if t > 0 else -math.inf for t in totals)
+    greedy = totals.index(max(totals)) if unread < len(replies) else -1
+    return OptionScores(logprobs, greedy, replies=tuple(replies), unread=unread)

@@ -1,0 +1,251 @@
+"""Scores files of finished answers, whoever's system wrote them.
+
+Two formats: the authors' output (their input with ``output`` or ``pred_distribution`` filled in), and
+lm-eval's samples (``samples_<task>_*.jsonl``). Each item becomes the sample that an lm-eval run would
+have logged, so a file and a run are scored by the same functions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import pstdev
+from typing import Any
+
+from pluralism_eval.data.docs import (
+    VK_OPTIONS,
+    build_docs,
+    chosen_nli,
+    distribution_of,
+    read_items,
+)
+from pluralism_eval.data.sources import INPUTS
+from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.metrics import classification, coverage, options
+from pluralism_eval.metrics.metric import Metric
+from pluralism_eval.metrics.summary import StandardError, interval
+from pluralism_eval.plugin import TASKS
+from pluralism_eval.presets import get_preset
+from pluralism_eval.replies import parse_answer
+
+_SCORES = {
+    "overton": coverage.overton,
+    "vk": classification.vk,
+    "opinionqa": options.opinionqa,
+    "moralchoice": options.moralchoice,
+    "globalopinionqa": options.globalopinionqa,
+}
+_WORDS = ("overton", "vk")  # tasks answered in words; the others by distributions
+_SHOWN = 10
+_NOTHING = (-math.inf, False)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One file's scores."""
+
+    name: str
+    task: str
+    """Short name: a key of :data:`pluralism_eval.data.sources.INPUTS`."""
+    preset: str
+    samples: list[dict[str, Any]]
+    """[n_items], as lm-eval logs them: ``doc``, ``doc_id`` and every score of the task."""
+    failures: dict[str, int] = field(default_factory=dict)
+    """Reason → answers that could not be used; they count as wrong or as uniform."""
+
+
+def long_name(task: str) -> str:
+    """lm-eval's name of a task."""
+    return next(name for name in TASKS if task in name.split("_"))
+
+
+def short_name(task: str) -> str:
+    """``moralchoice`` for ``moralchoice`` or ``pluralism_distributional_moralchoice``.
+
+    Raises:
+        PluralismError: an unknown task.
+    """
+    for short in INPUTS:
+        if task in (short, long_name(short)):
+            return short
+    raise PluralismError(
+        f"--task {task!r} is unknown. Allowed: {', '.join(INPUTS)} (or {', '.join(TASKS)})"
+    )
+
+
+def score_file(
+    path: Path,
+    task: str,
+    preset: str = "paper",
+    nli: str | None = None,
+    nli_directions: str = "one",
+    count_failures: bool = False,
+) -> Scored:
+    """Scores of the answers in ``path``.
+
+    Args:
+        task: short or long name.
+        preset: as in a run; ``reference`` is the authors' evaluation.
+        nli: entailment scorer(s) of ``overton``, as in ``--metadata nli=``.
+        count_failures: answers that are missing or malformed count as failures (an option task: the
+            uniform distribution, no option right; text: an empty response) instead of being an error.
+
+    Raises:
+        PluralismError: an unreadable file, malformed items, or unusable answers (the first ten are
+            named).
+    """
+    task = short_name(task)
+    reading = get_preset(preset)
+    common: dict[str, Any] = {"input": path.stem, "preset": preset}
+    if task == "overton":
+        common |= coverage.scoring(chosen_nli(nli, reading), nli_directions, reading)
+    items = _read(path)
+    docs = build_docs(task, items, common, path.name)
+    reasons: dict[int, str] = {}
+    answers = []
+    for i, (item, doc) in enumerate(zip(items, docs, strict=True)):
+        if "others" in item:
+            doc["others"] = item["others"]
+        try:
+            answers.append(_answer(task, item, doc, reading.answer_parsing))
+        except (KeyError, TypeError, ValueError) as error:
+            missing = isinstance(error, KeyError)
+            reasons[i] = f"field {error} is missing" if missing else str(error)
+            answers.append("" if task == "overton" else [_NOTHING] * len(doc["letters"]))
+    if reasons and not count_failures:
+        shown = [f"item {i} (id {docs[i]['id']}): {r}" for i, r in list(reasons.items())[:_SHOWN]]
+        if len(reasons) > _SHOWN:
+            shown.append(f"... and {len(reasons) - _SHOWN} more")
+        raise_all(
+            f"{path.name}: {len(reasons)} of {len(items)} answers cannot be scored; mend them, or count them as "
+            "failures with --count-failures",
+            shown,
+        )
+    results: list[Any] = answers
+    if task == "overton":
+        results = [[r] for r in coverage.CoverageFilter().apply(answers, docs)]
+    samples = [
+        {"doc_id": i, "doc": doc, **_SCORES[task](doc, result)}
+        for i, (doc, result) in enumerate(zip(docs, results, strict=True))
+    ]
+    return Scored(path.stem, task, preset, samples, dict(Counter(map(_kind, reasons.values()))))
+
+
+def _kind(reason: str) -> str:
+    """A reason without its values, so that equal kinds of failure are counted together."""
+    return re.sub(r"\[[^\]]*\]|'[^']*'|-?\b(?:\d[\d.e+-]*|nan|inf)\b", "…", reason)
+
+
+def _read(path: Path) -> list[Any]:
+    """Items of either format; lm-eval's samples become items with an answer."""
+    if path.suffix != ".jsonl":
+        return read_items(path)
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        items = [_item(row) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise PluralismError(
+            f"{str(path)!r} is not a file of lm-eval samples: {type(error).__name__} {error}. Expected "
+            "samples_<task>_*.jsonl of a run with --log_samples"
+        ) from error
+    if not items:
+        raise PluralismError(f"{str(path)!r} has no samples; at least one is needed")
+    return items
+
+
+def _item(row: Mapping[str, Any]) -> dict[str, Any]:
+    """lm-eval's sample of one of our tasks → an item of the authors' format, answered."""
+    doc = row["doc"]
+    item: dict[str, Any] = {"id": doc["id"]}
+    response = row["resps"][0]
+    if "explanations" in doc:
+        item |= {"situation": doc["situation"], "input": doc["query"], "vrd": doc["values"]}
+        return item | {"explanation": doc["explanations"], "output": response[0]}
+    logprobs = [float(r[0][0]) for r in row["resps"]]
+    if "gold" not in doc:
+        label = doc["letters"][doc["target"]]
+        item |= {"situation": doc["cluster"], "input": doc["query"], "label": label}
+        return item | {"vrd": doc["pluralism"]["attribute"], "logprobs": logprobs}
+    attribute = doc["pluralism"]["attribute"] or doc["group"]
+    if doc["pluralism"]["mode"] == "steerable":
+        attribute = f"{doc['group']}_{attribute}"
+    item |= {"question": doc["query"], "options": doc["options"], "attribute": attribute}
+    more = {
+        "respondents": doc.get("respondents") or 0,
+        "others": doc.get("others") or [],  # of the whole input, also if --limit took a part
+        "logprobs": logprobs,
+    }
+    return item | {"gold_distribution": doc["gold"], **more}
+
+
+def _answer(task: str, item: Mapping[str, Any], doc: Mapping[str, Any], parsing: str) -> Any:
+    """What ``process_results`` takes: the text, or [n_options] of (log-probability, greedy).
+
+    Raises:
+        KeyError, ValueError: no answer, or none that can be used.
+    """
+    if "logprobs" in item:
+        if any(math.isnan(v) or v > 1e-6 for v in item["logprobs"]):
+            raise ValueError(f"log-probabilities {item['logprobs']} must be 0 or less")
+        return [(value, False) for value in item["logprobs"]]
+    if task in _WORDS:
+        text = item["output"]
+        if not isinstance(text, str):
+            raise ValueError(f"output {text!r} is not text")
+        if task == "overton":
+            return text.encode("utf-8", "replace").decode()
+        index = parse_answer(parsing, text, doc["letters"], VK_OPTIONS)
+        return [(0.0, True) if i == index else _NOTHING for i in range(len(VK_OPTIONS))]
+    values = distribution_of(item["pred_distribution"], "pred_distribution")
+    if len(values) != len(doc["letters"]):
+        raise ValueError(
+            f"pred_distribution {values} has {len(values)} numbers for {len(doc['letters'])} options"
+        )
+    return [(math.log(p) if p > 0 else -math.inf, False) for p in values]
+
+
+# ---------------------------------------------------------------------- summaries
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One score over all items."""
+
+    name: str
+    value: float
+    low: float
+    """95 % interval, clustered by question or situation; NaN for baselines."""
+    high: float
+    stderr: float
+    sd: float
+    """Population standard deviation over items, as the authors' code prints; NaN if no mean."""
+    higher_is_better: bool
+
+
+def metrics_of(task: str) -> tuple[Metric, ...]:
+    """All metrics of a task, by its short name."""
+    fixed = {"overton": coverage.METRICS, "vk": classification.METRICS}
+    return fixed[task] if task in fixed else options.metrics_of(task)
+
+
+def summaries(scored: Scored) -> list[Summary]:
+    """Every score of the task, its interval and standard error."""
+    samples = scored.samples
+    clusters = [sample["doc"]["cluster"] for sample in samples]
+    found = []
+    for metric in metrics_of(scored.task):
+        items = [sample[metric.name] for sample in samples]
+        low = high = stderr = math.nan
+        if not metric.baseline:
+            low, high = interval(metric.summary, items, clusters)
+            stderr = StandardError(metric.summary)(list(zip(clusters, items, strict=True)))
+        numbers = metric.summary.numbers(items)
+        sd = pstdev(v for _, v in numbers) if numbers else math.nan
+        value = metric.summary(items)
+        found.append(Summary(metric.name, value, low, high, stderr, sd, metric.higher_is_better))
+    return found

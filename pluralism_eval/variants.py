@@ -1,0 +1,122 @@
+"""Robustness: one query asked in several ways, and one answer made of the readings.
+
+Three things are varied, every combination of them once: the order in which options are listed, the
+wording of the method's template, and the sample of community messages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, product
+from typing import Any
+
+from pluralism_eval.distribution import mean_read, read, to_logprobs, total_variation
+from pluralism_eval.schema import Answer, Query, Reading
+
+FACTORS = ("order", "template", "sample")
+
+
+def option_orders(n: int, count: int) -> list[tuple[int, ...]]:
+    """Up to ``count`` different orders of ``n`` options; [j] is the option listed at place j.
+
+    The listed order, its reverse (which keeps a scale a scale), then the rotations of both, so that
+    every option visits every place. There are 2n of them (2 for two options).
+    """
+    listed = tuple(range(n))
+    found: dict[tuple[int, ...], None] = {}
+    for shift in range(max(n, 1)):
+        turned = listed[shift:] + listed[:shift]
+        found |= {turned: None, turned[::-1]: None}
+    return list(found)[:count]
+
+
+def reorder(
+    text: str, letters: Sequence[str], options: Sequence[str], order: Sequence[int]
+) -> str | None:
+    """``text`` with its list "A. first B. second" in another order; None if it has not just one."""
+    stripped = [option.strip() for option in options]
+    listing = r"(\s+)".join(
+        rf"{re.escape(letter)}\.\s+{re.escape(option)}"
+        for letter, option in zip(letters, stripped, strict=True)
+    )
+    found = list(re.finditer(listing, text))
+    if len(found) != 1 or not letters:
+        return None
+    (match,) = found
+    gaps = ["", *match.groups()]
+    listed = "".join(
+        f"{gap}{letter}. {stripped[i]}" for gap, letter, i in zip(gaps, letters, order, strict=True)
+    )
+    return text[: match.start()] + listed + text[match.end() :]
+
+
+def expand(query: Query, templates: int, samples: int) -> list[Query]:
+    """The ways in which ``query`` is asked: at least itself.
+
+    Text cannot be averaged: a query that is answered by free text is asked once.
+    """
+    if query.readout == "generation":
+        return [query]
+    ways = []
+    for order in option_orders(len(query.options), query.orders) or [()]:
+        same = list(order) == sorted(order)
+        text = query.text if same else reorder(query.text, query.options, query.choices, order)
+        if text is None:  # counted: its answer has fewer readings than were asked for
+            continue
+        shown = () if same else tuple(query.choices[i] for i in order)
+        ways.append(
+            replace(query, text=text, order=() if same else order, choices=shown or query.choices)
+        )
+    return [
+        replace(way, template=template, sample=sample)
+        for way, template, sample in product(ways, range(templates), range(samples))
+    ]
+
+
+def combine(queries: Sequence[Query], answers: Sequence[Answer]) -> Answer:
+    """One answer from those to the variants of one query: the mean distribution, in listed order.
+
+    Readings without any mass (nothing could be read) are left out of the mean and count as mass 0.
+    """
+    if len(queries) == 1 and not queries[0].order:
+        return answers[0]
+    readings = tuple(_reading(q, a) for q, a in zip(queries, answers, strict=True))
+    mean, mass = mean_read([(r.distribution, r.mass) for r in readings])
+    greedy = {
+        q.order[a.greedy] if q.order and a.greedy >= 0 else a.greedy
+        for q, a in zip(queries, answers, strict=True)
+    }
+    return Answer(
+        logprobs=to_logprobs(mean, mass),
+        greedy=greedy.pop() if len(greedy) == 1 else -1,
+        messages=tuple(m for a in answers for m in a.messages),
+        selections=tuple(s for a in answers for s in a.selections),
+        sent=tuple(s for a in answers for s in a.sent),
+        readings=readings,
+    )
+
+
+def _reading(query: Query, answer: Answer) -> Reading:
+    shown, mass = read(answer.logprobs)
+    order = query.order or tuple(range(len(shown)))
+    listed = [0.0] * len(shown)
+    for place, option in enumerate(order):
+        listed[option] = shown[place]
+    return Reading(order, query.template, query.sample, tuple(listed), mass)
+
+
+def spreads(readings: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Factor → how much it moves the answer: the largest total variation between two of its levels,
+    averaged over the other factors; in [0, 1]. Only factors with at least two levels."""
+    found = {}
+    for factor in FACTORS:
+        levels: dict[Any, list[tuple[Sequence[float], float]]] = defaultdict(list)
+        for reading in readings:
+            levels[str(reading[factor])].append((reading["distribution"], reading["mass"]))
+        if len(levels) > 1:
+            means = [mean_read(part)[0] for part in levels.values()]
+            found[factor] = max(total_variation(a, b) for a, b in combinations(means, 2))
+    return found

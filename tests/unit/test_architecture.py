@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 LAYERS = [
     {"errors", "schema", "cache", "plugin", "_hook", "__init__"},
-    {"presets", "settings", "prompts", "distribution", "context", "replies", "variants"},
+    {"presets", "settings", "prompts", "distribution", "context", "replies", "variants", "results"},
     {"llm"},
     {"readouts"},
     {"requests", "answers", "transcript"},

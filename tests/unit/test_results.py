@@ -37,7 +37,7 @@ def test_the_newest_run_of_a_folder_with_its_own_samples_and_transcript(tmp_path
     assert run.transcript_of("some_task")[1]["response"] == "2026-01-02T00-00-00.1"
     older = read_run(inner / "results_2026-01-01T00-00-00.1.json")
     assert older.transcript_of("some_task")[0]["response"] == "2026-01-01T00-00-00.1"
-    with pytest.raises(PluralismError, match="no samples of other.*it has some_task"):
+    with pytest.raises(PluralismError, match=r"no samples of other.*it has some_task"):
         run.samples_of("other")
     with pytest.raises(PluralismError, match="has no line of other"):
         run.transcript_of("other")

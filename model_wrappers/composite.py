@@ -25,6 +25,7 @@ from pluralism_eval.prompts import Prompts
 from pluralism_eval.replies import parse_choice
 from pluralism_eval.schema import Answer, OptionScores, Query, Sent
 from pluralism_eval.transcript import Transcript
+from pluralism_eval.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class CompositeLM(LM):
         )
         self.llm = load_llm(s, batch_size, max_batch_size, device)
         self.inner = self.llm.inner
+        self._used_before = replace(self.llm.usage)
         self.transcript = Transcript(self.method, s.transcript, self.rank, self.world_size)
         self._answers: AnswerCache | None = None
 
@@ -177,9 +179,10 @@ class CompositeLM(LM):
         """The inner model's own answer to lm-eval's own requests (chat templating done)."""
         if not requests_:
             return []
-        results: list[Any] = getattr(self.inner, name)(
-            [requests.render_direct(r, self.llm) for r in requests_]
-        )
+        rendered = [requests.render_direct(r, self.llm) for r in requests_]
+        results: list[Any] = getattr(self.inner, name)(rendered)
+        texts = [str(text) for text in results] if name == "generate_until" else []
+        self.llm.count([r.args[0] for r in rendered], texts)
         return results
 
     def _record_direct(self, requests_: Sequence[Any], responses: Sequence[Any]) -> None:
@@ -353,8 +356,15 @@ class CompositeLM(LM):
             "fingerprint": self.fingerprint(),
             "transcript": str(self.transcript.path),
             "rates": self.transcript.rates(),
+            "usage": self.usage(),
         }
         return info | {"pluralism": ours}
+
+    def usage(self) -> dict[str, dict[str, int]]:
+        """Calls and tokens of the LLM and of the communities since this method was built (this rank's)."""
+        communities = self._pool.usage if self._pool else Usage()
+        llm = self.llm.usage.since(self._used_before)
+        return {"llm": llm.as_dict(), "communities": communities.as_dict()}
 
     @property
     def rank(self) -> int:

@@ -8,7 +8,18 @@ import sys
 from pathlib import Path
 
 from pluralism_eval import __version__
-from pluralism_eval.commands import communities, data, messages, score, train
+from pluralism_eval.commands import (
+    annotate,
+    communities,
+    data,
+    faithfulness,
+    influence,
+    judge,
+    messages,
+    reproduce,
+    score,
+    train,
+)
 from pluralism_eval.errors import PluralismError
 
 
@@ -56,7 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     communities.add(commands)
     messages.add(commands)
     score.add(commands)
+    judge.add(commands)
+    faithfulness.add(commands)
+    influence.add(commands)
+    reproduce.add(commands)
     data.add(commands)
+    annotate.add(commands)
     return parser
 
 

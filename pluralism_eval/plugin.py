@@ -17,13 +17,19 @@ METHODS: dict[str, str] = {
 }
 """Method name → ``module:Class``, loaded when first asked for. Aliases: ``pluralism_<name>``."""
 
-TASKS = (
+AUTOMATIC = (
     "pluralism_overton_nli",
     "pluralism_steerable_vk",
     "pluralism_steerable_opinionqa",
     "pluralism_distributional_moralchoice",
     "pluralism_distributional_globalopinionqa",
 )
+"""The tasks of the group ``pluralism``: each scores a run by itself."""
+
+JUDGED = "pluralism_overton_judge"
+"""Compares a run with another one, by a judge."""
+
+TASKS = (*AUTOMATIC, JUDGED)
 
 
 def _folder(package: str) -> Path:

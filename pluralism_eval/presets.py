@@ -11,6 +11,7 @@ import yaml
 from pluralism_eval.errors import PluralismError
 
 PAPER_NLI = "tals/albert-xlarge-vitaminc-mnli"
+WANLI = "alisawuffles/roberta-large-wanli"
 REFERENCE_NLI = "microsoft/deberta-v2-xlarge-mnli"
 
 

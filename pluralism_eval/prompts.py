@@ -14,7 +14,7 @@ from pluralism_eval.errors import PluralismError, raise_all
 _ENVIRONMENT = jinja2.Environment(
     undefined=jinja2.StrictUndefined, keep_trailing_newline=False, autoescape=False
 )
-FILES = ("messages", "prompting", "moe", "modular_pluralism", "readouts", "entailment")
+FILES = ("messages", "prompting", "moe", "modular_pluralism", "readouts", "entailment", "judge")
 
 _TEXT_ONLY = ("overton",)  # free text is not averaged over wordings
 

@@ -97,15 +97,19 @@ def text_queries(requests: Sequence[Any], settings: Settings, preset: Preset) ->
     """One query per generation request."""
     queries = []
     for request in requests:
-        gen_kwargs = dict(request.args[1])
-        if preset.llm_temperature > 0 or preset.llm_max_tokens is not None:
-            limit = preset.llm_max_tokens or int(gen_kwargs.get("max_gen_toks", 512))
-            gen_kwargs |= decoding(
-                preset.llm_temperature, limit, list(gen_kwargs.get("until") or [])
-            )
+        gen_kwargs = text_decoding(request.args[1], preset)
         name = f"{request.task_name}/{request.doc_id}/{request.idx}"
         queries.append(_query(request, name, "generation", (), gen_kwargs, settings))
     return queries
+
+
+def text_decoding(gen_kwargs: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
+    """The generation settings of a response: the task's, with what the preset decides."""
+    settings = dict(gen_kwargs)
+    if preset.llm_temperature > 0 or preset.llm_max_tokens is not None:
+        limit = preset.llm_max_tokens or int(settings.get("max_gen_toks", 512))
+        settings |= decoding(preset.llm_temperature, limit, list(settings.get("until") or []))
+    return settings
 
 
 def _query(

@@ -65,10 +65,17 @@ def read_run(path: Path) -> Run:
     samples = {}
     for found in sorted(file.parent.glob(f"samples_*_{stamp.group(1) if stamp else '*'}.jsonl")):
         task = found.name.removeprefix("samples_").rsplit("_", 1)[0]
-        samples[task] = sorted(_lines(found), key=lambda sample: int(sample["doc_id"]))
+        rows = map(_sample, _lines(found))
+        samples[task] = sorted(rows, key=lambda sample: int(sample["doc_id"]))
     config = results["config"]
     name = str(config.get("pluralism", {}).get("method") or config.get("model") or file.parent.name)
     return Run(name, file, config, results["results"], samples, _transcript(config, file))
+
+
+def _sample(row: dict[str, Any]) -> dict[str, Any]:
+    """Scores as they were before JSON turned their tuples into lists."""
+    raw = ("doc", "arguments", "resps", "filtered_resps", "metrics")
+    return {k: tuple(v) if isinstance(v, list) and k not in raw else v for k, v in row.items()}
 
 
 def _results_file(path: Path) -> Path:

@@ -24,12 +24,11 @@ from pluralism_eval.data.docs import (
     distribution_of,
     read_items,
 )
-from pluralism_eval.data.sources import INPUTS
+from pluralism_eval.data.sources import short_name
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import Metric
 from pluralism_eval.metrics.summary import StandardError, interval
-from pluralism_eval.plugin import TASKS
 from pluralism_eval.presets import get_preset
 from pluralism_eval.replies import parse_answer
 
@@ -57,25 +56,6 @@ class Scored:
     """[n_items], as lm-eval logs them: ``doc``, ``doc_id`` and every score of the task."""
     failures: dict[str, int] = field(default_factory=dict)
     """Reason → answers that could not be used; they count as wrong or as uniform."""
-
-
-def long_name(task: str) -> str:
-    """lm-eval's name of a task."""
-    return next(name for name in TASKS if task in name.split("_"))
-
-
-def short_name(task: str) -> str:
-    """``moralchoice`` for ``moralchoice`` or ``pluralism_distributional_moralchoice``.
-
-    Raises:
-        PluralismError: an unknown task.
-    """
-    for short in INPUTS:
-        if task in (short, long_name(short)):
-            return short
-    raise PluralismError(
-        f"--task {task!r} is unknown. Allowed: {', '.join(INPUTS)} (or {', '.join(TASKS)})"
-    )
 
 
 def score_file(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-from dataclasses import asdict
+from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from pluralism_eval import scoring
-from pluralism_eval.data.sources import INPUTS
+from pluralism_eval.data.sources import INPUTS, long_name, short_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.report import comparison
+from pluralism_eval.report.as_json import as_json
 from pluralism_eval.report.breakdown import breakdown_rows, breakdowns
 from pluralism_eval.report.table import build, markdown
 
@@ -57,11 +57,11 @@ def _score(arguments: argparse.Namespace) -> None:
         )
         for name, file in zip(names, arguments.files, strict=True)
     }  # fmt: skip
-    task = scoring.long_name(scoring.short_name(arguments.task))
+    task = long_name(short_name(arguments.task))
     runs = {name: {task: scored.samples} for name, scored in found.items()}
     paired = comparison.comparisons(runs, list(combinations(names, 2)))
     if arguments.json:
-        print(json.dumps(_as_json(task, runs, found, paired), ensure_ascii=False, indent=1))
+        print(as_json(_everything(task, found, paired)))
         return
     print(f"{task}, preset {arguments.preset}\n")
     print(markdown(build(runs)))
@@ -105,33 +105,18 @@ def _shown(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
 
 
-def _as_json(task: str, runs: Any, found: Any, paired: Any) -> dict[str, Any]:
-    """NaN becomes null, since JSON has none."""
-    everything: dict[str, Any] = _plain(
-        {
-            "task": task,
-            "files": {
-                name: {
-                    "preset": scored.preset,
-                    "items": len(scored.samples),
-                    "failures": scored.failures,
-                    "scores": {s.name: asdict(s) for s in scoring.summaries(scored)},
-                    "groups": {
-                        title: [asdict(group) for group in groups]
-                        for title, groups in breakdowns(task, scored.samples).items()
-                    },
-                }
-                for name, scored in found.items()
-            },
-            "differences": [asdict(pair) for pair in paired],
-        }
-    )
-    return everything
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _everything(task: str, found: Mapping[str, scoring.Scored], paired: Any) -> dict[str, Any]:
+    return {
+        "task": task,
+        "files": {
+            name: {
+                "preset": scored.preset,
+                "items": len(scored.samples),
+                "failures": scored.failures,
+                "scores": {s.name: s for s in scoring.summaries(scored)},
+                "groups": breakdowns(task, scored.samples),
+            }
+            for name, scored in found.items()
+        },
+        "differences": paired,
+    }

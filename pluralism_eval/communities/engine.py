@@ -41,7 +41,11 @@ class Job:
 class Output:
     text: str
     n_tokens: int
+    """New tokens."""
     stopped: bool
+    """False if the length limit ended it."""
+    prompt_tokens: int = 0
+    """As the engine counts them."""
 
 
 class Engine(Protocol):

@@ -72,7 +72,8 @@ class LocalModel:
                 ),
                 **generate,
             )
-        return [self._decode(row, eos) for row in output[:, longest:].tolist()]
+        new = output[:, longest:].tolist()
+        return [self._decode(row, eos, len(sent)) for row, sent in zip(new, rows, strict=True)]
 
     def next_logits(self, model: Any, rows: Sequence[Sequence[int]], **forward: Any) -> Any:
         """[n_rows, vocabulary] float32 logits of the next token."""
@@ -101,11 +102,11 @@ class LocalModel:
         pad = self.tokenizer.pad_token_id
         return eos if pad is None else int(pad)
 
-    def _decode(self, new: list[int], eos: list[int]) -> Output:
+    def _decode(self, new: list[int], eos: list[int], prompt_tokens: int) -> Output:
         end = next((i for i, token in enumerate(new) if token in eos), None)
         kept = new if end is None else new[:end]
         text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
-        return Output(text, len(kept), end is not None)
+        return Output(text, len(kept), end is not None, prompt_tokens)
 
     def _eos(self) -> list[int]:
         known = self.model.generation_config.eos_token_id or self.tokenizer.eos_token_id

@@ -29,6 +29,7 @@ from pluralism_eval.presets import get_preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.schema import Message, Query
 from pluralism_eval.settings import Settings
+from pluralism_eval.usage import Usage
 
 log = logging.getLogger(__name__)
 _MAX_ATTEMPTS = 3
@@ -271,6 +272,8 @@ class CommunityPool:
         self._engines: dict[tuple[str, ...], Engine] = {}
         self._proofs: dict[str, Proof] = {}
         self._identities: dict[str, dict[str, str]] = {}
+        self.usage = Usage()
+        """Of the messages written by this pool; stored ones cost nothing."""
 
     @property
     def names(self) -> list[str]:
@@ -311,7 +314,7 @@ class CommunityPool:
             return
         keys = {
             (c.name, self._key(c, prompt, sample)): c
-            for prompt, sample in {(self._prompt(query), query.sample) for query in queries}
+            for prompt, sample in {(self.prompt(query), query.sample) for query in queries}
             for c in self.communities
         }
         stored = self._source.store.get([key for _, key in keys])
@@ -360,7 +363,7 @@ class CommunityPool:
         """The message of community ``i`` about ``query``, for every (query, i); stored ones first."""
         if self._source.exported:
             return [self._source.lookup(query, self.names[i]) for query, i in wanted]
-        prompts = [self._prompt(query) for query, _ in wanted]
+        prompts = [self.prompt(query) for query, _ in wanted]
         keys = [
             self._key(self.communities[i], prompt, query.sample)
             for (query, i), prompt in zip(wanted, prompts, strict=True)
@@ -378,9 +381,9 @@ class CommunityPool:
     def import_messages(self, texts: Iterable[tuple[Query, int, str]]) -> int:
         """Put messages from elsewhere under this pool's keys; those already there stay. Their number."""
         rows = {
-            self._key(self.communities[i], self._prompt(query), query.sample): {
+            self._key(self.communities[i], self.prompt(query), query.sample): {
                 "community": self.names[i],
-                "prompt": self._prompt(query),
+                "prompt": self.prompt(query),
                 "text": text.strip(),
                 "n_tokens": 0,
                 "stopped": True,
@@ -396,12 +399,22 @@ class CommunityPool:
     def stored(self, queries: Sequence[Query]) -> dict[tuple[int, int], Message]:
         """(query index, community index) → message, for those in the store."""
         keys = {
-            (n, i): self._key(community, self._prompt(query), query.sample)
+            (n, i): self._key(community, self.prompt(query), query.sample)
             for n, query in enumerate(queries)
             for i, community in enumerate(self.communities)
         }
         known = self._stored(list(keys.values()))
         return {place: known[key] for place, key in keys.items() if key in known}
+
+    def missing(self, wanted: Iterable[tuple[Query, int]]) -> list[tuple[str, str]]:
+        """(community, prompt) of each distinct message among ``wanted`` that is not stored yet."""
+        found: dict[str, tuple[str, str]] = {}
+        for query, i in wanted:
+            prompt = self.prompt(query)
+            key = self._key(self.communities[i], prompt, query.sample)
+            found[key] = self.names[i], prompt
+        known = self._source.store.get(list(found))
+        return [job for key, job in found.items() if key not in known]
 
     def _stored(self, keys: Sequence[str]) -> dict[str, Message]:
         rows = self._source.store.get(list(dict.fromkeys(keys)))
@@ -445,6 +458,7 @@ class CommunityPool:
         try:
             for job, out in engine.generate(jobs, self._sampling):
                 outputs.append((job, out))
+                self.usage.add(1, out.prompt_tokens, out.n_tokens)
                 if out.text or attempt == _MAX_ATTEMPTS:
                     waiting[job.key] = {
                         "community": job.community,
@@ -489,7 +503,8 @@ class CommunityPool:
             return vllm.VLLMEngine(first.base, own, first.base_revision)
         return LoraEngine(first.base, own, llm, first.base_revision, self._batch)
 
-    def _prompt(self, query: Query) -> str:
+    def prompt(self, query: Query) -> str:
+        """What every community is shown about ``query``."""
         return self._prompts.render(
             "messages", "message", query=query.text, attribute_line=query.attribute_line
         )

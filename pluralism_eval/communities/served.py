@@ -150,8 +150,11 @@ class ServedEngine:
         else:
             reply = self._call(self._client.completions.create, prompt=job.prompt, **common)
             text = reply.choices[0].text
-        n_tokens = reply.usage.completion_tokens if reply.usage else 0
-        return Output((text or "").strip(), n_tokens, reply.choices[0].finish_reason == "stop")
+        new, prompt = (
+            (reply.usage.completion_tokens, reply.usage.prompt_tokens) if reply.usage else (0, 0)
+        )
+        stopped = reply.choices[0].finish_reason == "stop"
+        return Output((text or "").strip(), new, stopped, prompt)
 
     def _call(self, function: Any, **arguments: Any) -> Any:
         from openai import OpenAIError

@@ -66,7 +66,8 @@ class VLLMEngine:
         )
         for job, request in zip(jobs, outputs, strict=True):
             best = request.outputs[0]
-            yield job, Output(best.text.strip(), len(best.token_ids), best.finish_reason == "stop")
+            stopped, sent = best.finish_reason == "stop", len(request.prompt_token_ids or [])
+            yield job, Output(best.text.strip(), len(best.token_ids), stopped, sent)
 
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:
         """Log-probability of the first greedy token with the adapter against that without."""

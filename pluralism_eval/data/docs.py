@@ -66,16 +66,8 @@ def load_docs(
 
     path = input_file(task, data)
     items = read_items(path)
-    told = _model_settings(config) | {
-        name: value for name, value in (("preset", preset), ("orders", orders)) if value is not None
-    }
-    preset = str(told.get("preset", "paper"))
-    reading = get_preset(preset)
-    common = {
-        "input": path.stem.removesuffix("_small"),
-        "preset": preset,
-        "orders_given": told.get("orders"),
-    }
+    common = shared_meta(path, preset, orders, config)
+    reading = get_preset(common["preset"])
     if task == "overton":
         from pluralism_eval.metrics.coverage import scoring
 
@@ -89,6 +81,26 @@ def load_docs(
             len(lost), len(items), path.name, dict(Counter(lost.values())),
         )  # fmt: skip
     return {"test": Dataset.from_list(docs)}
+
+
+def shared_meta(
+    path: Path, preset: str | None, orders: int | None, config: str | None
+) -> dict[str, Any]:
+    """What all docs of the input ``path`` say about it and about how they are to be read.
+
+    Raises:
+        PluralismError: an unknown preset, or a settings file that cannot be read.
+    """
+    told = _model_settings(config) | {
+        name: value for name, value in (("preset", preset), ("orders", orders)) if value is not None
+    }
+    preset = str(told.get("preset", "paper"))
+    get_preset(preset)
+    return {
+        "input": path.stem.removesuffix("_small"),
+        "preset": preset,
+        "orders_given": told.get("orders"),
+    }
 
 
 def chosen_nli(nli: str | None, preset: Preset) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pluralism_eval.cache import cache_root
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.plugin import TASKS
 
 DATA_VARIABLE = "PLURALISM_EVAL_DATA"
 COMMIT = "56bd05d2e6d824e93a5c0bee5ac26b56aeb299aa"
@@ -31,6 +32,25 @@ INPUTS: dict[str, tuple[str, str]] = {
     ),
 }
 """Task → (input name in the authors' repository, git blob id of ``<name>.json``)."""
+
+
+def long_name(task: str) -> str:
+    """lm-eval's name of a task."""
+    return next(name for name in TASKS if task in name.split("_"))
+
+
+def short_name(task: str) -> str:
+    """``moralchoice`` for ``moralchoice`` or ``pluralism_distributional_moralchoice``.
+
+    Raises:
+        PluralismError: an unknown task.
+    """
+    for short in INPUTS:
+        if task in (short, long_name(short)):
+            return short
+    raise PluralismError(
+        f"--task {task!r} is unknown. Allowed: {', '.join(INPUTS)} (or {', '.join(TASKS)})"
+    )
 
 
 def input_file(task: str, data: str | None) -> Path:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.schema import OptionScores, Turn
+from pluralism_eval.usage import Usage
 
 
 class HarnessLLM:
@@ -27,6 +28,8 @@ class HarnessLLM:
         self.name = name
         """Model, revision and settings: what outputs depend on."""
         self.batch_tokens = batch_tokens
+        self.usage = Usage()
+        """Of everything asked through this object, whichever method asked."""
         self._can_score: bool | None = None
 
     @property
@@ -56,7 +59,9 @@ class HarnessLLM:
             self._instance("generate_until", (prompt, dict(settings)), i)
             for i, prompt in enumerate(prompts)
         ]
-        return [str(text) for text in self.inner.generate_until(requests)]
+        texts = [str(text) for text in self.inner.generate_until(requests)]
+        self.count(prompts, texts)
+        return texts
 
     def sample(
         self, prompts: Sequence[str], settings: Mapping[str, Any], n: int
@@ -162,7 +167,14 @@ class HarnessLLM:
         unique = list(dict.fromkeys(pairs))
         requests = [self._instance("loglikelihood", pair, i) for i, pair in enumerate(unique)]
         known = dict(zip(unique, self.inner.loglikelihood(requests), strict=True))
+        self.count([prompt for prompt, _ in unique])
         return [known[pair] for pair in pairs]
+
+    def count(self, prompts: Sequence[Any], texts: Sequence[str] = ()) -> None:
+        """Add prompts sent and texts generated to :attr:`usage`."""
+        tokens = {prompt: self.count_tokens(str(prompt)) for prompt in dict.fromkeys(prompts)}
+        new = sum(self.count_tokens(text) for text in texts)
+        self.usage.add(len(prompts), sum(tokens[prompt] for prompt in prompts), new)
 
     @staticmethod
     def _instance(kind: str, arguments: tuple[Any, ...], index: int) -> Any:
@@ -192,6 +204,7 @@ class HFLLM(HarnessLLM):
         """
         wanted = list(dict.fromkeys((p, tuple(o)) for p, o in zip(prompts, letters, strict=True)))
         tokens = [self.inner.tok_encode(prompt) for prompt, _ in wanted]
+        self.usage.add(len(wanted), sum(map(len, tokens)))
         order = sorted(range(len(wanted)), key=lambda i: -len(tokens[i]))
         found: dict[int, OptionScores] = {}
         with tqdm(

@@ -38,7 +38,7 @@ def load_llm(
             f"llm={kind!r} is a method, not an LLM; name the model it should work with"
         )
     if kind == "embedded":
-        kind, args = "hf", {"pretrained": embedded.locate(), "dtype": "float32"} | args
+        kind, args = "hf", _arguments(settings)
         if batch_size in (None, 1, "1") or str(batch_size).startswith("auto"):
             batch_size = _EMBEDDED_BATCH
     elif kind not in model_registry:
@@ -62,6 +62,22 @@ def load_llm(
         _alive[key] = llm
         return llm
     return _alive[key]
+
+
+def shared_llm(settings: Settings) -> HarnessLLM:
+    """The LLM of ``settings`` that this process already holds, whatever its batch size and device were;
+    else a new one. Raises as :func:`load_llm`."""
+    name = _identity(settings, _arguments(settings))
+    held = [llm for llm in _alive.values() if llm.name == name]
+    return held[0] if held else load_llm(settings)
+
+
+def _arguments(settings: Settings) -> dict[str, Any]:
+    """What the lm-eval model is built from."""
+    args = dict(settings.llm_args)
+    if settings.llm == "embedded":
+        args = {"pretrained": embedded.locate(), "dtype": "float32"} | args
+    return args
 
 
 def _join_ranks(inner: Any) -> None:

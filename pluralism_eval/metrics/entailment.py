@@ -24,14 +24,14 @@ from tqdm import tqdm
 
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.presets import PAPER_NLI, REFERENCE_NLI
+from pluralism_eval.presets import PAPER_NLI, REFERENCE_NLI, WANLI
 
 log = logging.getLogger(__name__)
 LABELS = ("entailment", "neutral", "contradiction")
 ENTAILMENT = 0
 ALIASES = {
     "vitaminc": PAPER_NLI,
-    "wanli": "alisawuffles/roberta-large-wanli",
+    "wanli": WANLI,
     "deberta": REFERENCE_NLI,
 }
 JUDGE = "llm:"

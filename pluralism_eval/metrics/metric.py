@@ -38,6 +38,12 @@ def cluster_of(doc: Doc) -> str:
     return digest([doc["cluster"]])[:12]
 
 
+def kind_of_value(sample: Mapping[str, Any]) -> str:
+    """Of a steerable VK doc: ``Right``, ``Duty`` or ``Value``, as ValuePrism names them."""
+    value = str(sample["doc"]["pluralism"]["attribute"])
+    return next((kind for kind in ("Right", "Duty") if value.startswith(f"{kind} ")), "Value")
+
+
 def with_errors(metrics: Sequence[Metric], doc: Doc, scores: Mapping[str, Any]) -> dict[str, Any]:
     """``scores`` and, after them, what their standard errors need (``X_stderr`` overrides lm-eval's)."""
     cluster = cluster_of(doc)

@@ -1,14 +1,12 @@
 """An LLM as entailment judge: ``llm:NAME`` or ``llm:NAME:key=value;key=value``.
 
-NAME is an lm-eval model name or ``embedded``, the rest its arguments; ``prompts=FILE`` among them
-overrides the wording (:mod:`pluralism_eval.prompts`, template ``entailment.judge``).
+See :mod:`pluralism_eval.llm.named`; the template is ``entailment.judge``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,10 +16,10 @@ from pluralism_eval.distribution import normalise
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.llm.load import load_llm
+from pluralism_eval.llm.named import check_client, named_settings, takes_turns
 from pluralism_eval.metrics.entailment import JUDGE, LABELS, Pair
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.replies import parse_option
-from pluralism_eval.settings import Settings, parse
 
 LETTERS = ("A", "B", "C")
 """Of LABELS, in the prompt."""
@@ -30,54 +28,9 @@ _RESERVED = 64  # tokens for the verdict and for what a chat template adds
 _UNREAD = [math.nan] * len(LABELS)
 
 
-def judge_settings(name: str) -> Settings:
-    """The LLM that ``name`` describes. No model is loaded.
-
-    Raises:
-        PluralismError: unknown model, one of our methods, or arguments that are no ``key=value``.
-    """
-    from pluralism_eval.plugin import METHODS, register_models
-
-    register_models()
-    from lm_eval.api.registry import model_registry
-
-    llm, _, rest = name.removeprefix(JUDGE).partition(":")
-    allowed = {n for n in model_registry.keys() if n.removeprefix("pluralism_") not in METHODS}  # noqa: SIM118
-    if llm not in {"embedded", *allowed}:
-        raise PluralismError(
-            f"nli={name!r}: {llm!r} is no LLM. Allowed: llm:NAME or llm:NAME:key=value;key=value with one of "
-            f"embedded, {', '.join(sorted(allowed))}"
-        )
-    try:
-        settings = parse("vanilla", {"llm": llm, "llm_args": rest or None})
-        args = dict(settings.llm_args)
-        prompts = args.pop("prompts", None)
-        if prompts is None:
-            return settings
-        Prompts(str(prompts))
-    except PluralismError as error:
-        raise PluralismError(f"nli={name!r}: {error}") from error
-    return replace(settings, llm_args=args, prompts=str(prompts))
-
-
 def check_judge(name: str) -> None:
-    """Raises PluralismError unless the judge called ``name`` can be asked. No weights are loaded.
-
-    Clients of an API are built, which costs nothing and shows missing packages and wrong arguments.
-    """
-    settings = judge_settings(name)
-    from lm_eval.api.registry import get_model
-    from lm_eval.models.api_models import TemplateAPI
-
-    if settings.llm == "embedded" or not issubclass(get_model(settings.llm), TemplateAPI):
-        return
-    try:
-        load_llm(settings)
-    except Exception as error:  # whatever a client may raise, it means the same here
-        raise PluralismError(
-            f"nli={name!r}: the client cannot be built ({type(error).__name__}: {error}). "
-            f"Allowed after llm:{settings.llm}: its own arguments, key=value;key=value"
-        ) from error
+    """Raises PluralismError unless the judge called ``name`` can be asked. No weights are loaded."""
+    check_client(named_settings(name, "nli", JUDGE), f"nli={name!r}", JUDGE)
 
 
 class JudgeScorer:
@@ -91,11 +44,11 @@ class JudgeScorer:
     lot = 64
 
     def __init__(self, name: str) -> None:
-        settings = judge_settings(name)
+        settings = named_settings(name, "nli", JUDGE)
         self._llm: HarnessLLM = load_llm(settings)
         self._prompts = Prompts(settings.prompts)
         self._scores = _can_score(self._llm)
-        self._turns = not self._scores and _takes_turns(self._llm)
+        self._turns = not self._scores and takes_turns(self._llm)
         self._limit = self._llm.max_length - _RESERVED
         how = "scored" if self._scores else "generated"
         wording = self._prompts.texts["entailment"]["judge"]
@@ -151,13 +104,3 @@ def _can_score(llm: HarnessLLM) -> bool:
     except PluralismError:
         return False
     return True
-
-
-def _takes_turns(llm: HarnessLLM) -> bool:
-    """True for chat APIs, which accept nothing but chat turns; other models get plain text."""
-    from lm_eval.models.api_models import JsonChatStr
-
-    try:
-        return isinstance(llm.render([{"role": "user", "content": ""}]), JsonChatStr)
-    except NotImplementedError:
-        return False

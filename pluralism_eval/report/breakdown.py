@@ -7,16 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pluralism_eval.metrics.metric import kind_of_value
 from pluralism_eval.metrics.options import TABLE3_COUNTRIES, table3_country
 from pluralism_eval.presets import get_preset
 from pluralism_eval.report.table import BASELINES, COLUMNS, Samples, cell, measured
 
 Sample = Mapping[str, Any]
-
-
-def _kind_of_value(sample: Sample) -> str:
-    value = str(sample["doc"]["pluralism"]["attribute"])
-    return next((kind for kind in ("Right", "Duty") if value.startswith(f"{kind} ")), "Value")
 
 
 def _country(sample: Sample) -> str:
@@ -34,13 +30,18 @@ def _group_and_attribute(sample: Sample) -> str:
 
 
 _GROUPS: dict[str, tuple[tuple[str, Callable[[Sample], str]], ...]] = {
-    "pluralism_steerable_vk": (("value, right or duty", _kind_of_value),),
+    "pluralism_steerable_vk": (("value, right or duty", kind_of_value),),
     "pluralism_steerable_opinionqa": (
         ("category (Table 2)", _group), ("group", _group_and_attribute),
     ),
     "pluralism_distributional_moralchoice": (("ambiguity (Table 10)", _group),),
     "pluralism_distributional_globalopinionqa": (("country (Table 3 first)", _country),),
 }  # fmt: skip
+
+
+def group_names(task: str, sample: Sample) -> list[str]:
+    """The groups that a doc counts for; [] where docs have none."""
+    return [group(sample) for _, group in _GROUPS.get(task, ())]
 
 
 @dataclass(frozen=True)

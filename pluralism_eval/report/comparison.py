@@ -40,7 +40,7 @@ def comparisons(
             if column.number is None or any(column.task not in runs[name] for name in (a, b)):
                 continue
             first, second = runs[a][column.task], runs[b][column.task]
-            _check_same(column.task, a, b, first, second)
+            check_same_docs(column.task, a, b, first, second)
             clusters = [sample["doc"]["cluster"] for sample in first]
             result = compare(
                 [column.number(s) for s in first], [column.number(s) for s in second], clusters
@@ -50,7 +50,8 @@ def comparisons(
     return [Paired(*row, p) for row, p in zip(found, corrected, strict=True)]
 
 
-def _check_same(task: str, a: str, b: str, first: Samples, second: Samples) -> None:
+def check_same_docs(task: str, a: str, b: str, first: Samples, second: Samples) -> None:
+    """Raises PluralismError unless both are about the same docs in the same order."""
     own = [[(s["doc"]["id"], s["doc"]["query"]) for s in samples] for samples in (first, second)]
     if own[0] != own[1]:
         where = next(

@@ -71,6 +71,8 @@ def test_the_wheel_holds_what_the_package_needs(wheel: Path) -> None:
     assert "pluralism_eval_hook.pth" in names
     for part in (
         "communities/communities.yaml",
+        "people/page.html",
+        "reproduce/paper_tables.json",
         "model_wrappers/prompts/moe.yaml",
         "task_configs/pluralism.yaml",
     ):

@@ -12,14 +12,15 @@ from pluralism_eval import plugin
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "schema", "cache", "plugin", "_hook", "__init__"},
+    {"errors", "schema", "cache", "usage", "plugin", "_hook", "__init__"},
     {"presets", "settings", "prompts", "distribution", "context", "replies", "variants", "results"},
     {"llm"},
     {"readouts"},
     {"requests", "answers", "transcript"},
     {"communities"},
     {"data", "metrics", "corpora"},
-    {"train", "report", "messages", "scoring"},
+    {"train", "report", "messages", "scoring", "people", "study"},
+    {"reproduce"},
     {"commands"},
     {"demo"},
     {"cli"},
@@ -64,7 +65,7 @@ def test_plugin_entry_points_and_tasks_agree() -> None:
     for name, target in plugin.METHODS.items():
         assert f"{name} = {target}" in text
     group = yaml.safe_load((ROOT / "task_configs" / "pluralism.yaml").read_text(encoding="utf-8"))
-    assert tuple(group["task"]) == plugin.TASKS
+    assert tuple(group["task"]) == plugin.AUTOMATIC
 
 
 def test_every_task_has_the_tag_and_its_aggregations() -> None:

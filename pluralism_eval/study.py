@@ -95,16 +95,14 @@ def parse_llm(text: str) -> StudyLLM:
     before, equals, after = text.partition("=")
     name, spec = (before, after) if equals and ":" not in before else ("", text)
     llm, _, rest = spec.partition(":")
-    if not llm:
+    try:
+        if not llm:
+            raise PluralismError("It names no model")
+        arguments = dict(parse("vanilla", {"llm": llm, "llm_args": rest or None}).llm_args)
+    except PluralismError as error:
         raise PluralismError(
-            f"--llm {text!r} names no model; expected embedded, hf:pretrained=X, or NAME=hf:pretrained=X"
-        )
-    arguments: dict[str, Any] = {}
-    for pair in rest.split(";") if rest else []:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise PluralismError(f"--llm {text!r}: {pair!r} is not key=value")
-        arguments[key.strip()] = yaml.safe_load(value)
+            f"--llm {text!r}: expected embedded, hf:pretrained=X, or NAME=hf:pretrained=X. {error}"
+        ) from error
     chat = bool(arguments.pop("chat", False))
     parameters = arguments.pop("parameters", None)
     return StudyLLM(name or spec, llm, arguments, chat, parameters and float(parameters))

@@ -71,7 +71,8 @@ def path_of(target: Target, row: Row, score: Score, llm: str) -> tuple[str, ...]
 def _about_paper(spec: RunSpec, other: str, printed: float | None) -> list[str]:
     if not other:
         return ["the paper prints no number here"]
-    found = [] if other == spec.llm.name else [f"another LLM: the paper's number is {other}'s"]
+    same = other == spec.llm.name and spec.llm.llm != "embedded"
+    found = [] if same else [f"another LLM: the paper's number is {other}'s"]
     return found + ([] if printed is not None else ["the paper prints no number in this cell"])
 
 

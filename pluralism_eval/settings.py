@@ -28,7 +28,7 @@ class Settings:
     """That model's own arguments: a mapping, JSON, or ``key=value;key=value``."""
     communities: str | None = None
     """Named pool, YAML file or community, joined by ``+``; default ``embedded`` for the embedded
-    LLM, else ``perspective``. See :func:`pluralism_eval.communities.pool.load_pool`."""
+    LLM, else ``perspective``. See :func:`pluralism_eval.communities.catalogue.load_pool`."""
     mode: str = "auto"
     """``auto`` takes the task's; foreign tasks: distributional for options, Overton for text."""
     attribute: str | None = None

@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 from pluralism_eval.communities import adapters, registry
-from pluralism_eval.communities.pool import Community, load_pool, make_pool, named_pools
+from pluralism_eval.communities.catalogue import Community, load_pool, named_pools
+from pluralism_eval.communities.pool import make_pool
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.report.table import markdown

@@ -20,9 +20,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from pluralism_eval import plugin
 from pluralism_eval.communities import adapters
+from pluralism_eval.communities.catalogue import load_pool
 from pluralism_eval.communities.engine import Job, Sampling
 from pluralism_eval.communities.lora import LoraEngine
-from pluralism_eval.communities.pool import load_pool
 from pluralism_eval.llm import embedded
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.settings import parse

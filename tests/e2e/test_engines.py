@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from pluralism_eval.communities import adapters
+from pluralism_eval.communities.catalogue import load_pool
 from pluralism_eval.communities.engine import Job, Sampling
 from pluralism_eval.communities.lora import LoraEngine
-from pluralism_eval.communities.pool import CommunityPool, load_pool, make_pool
+from pluralism_eval.communities.pool import CommunityPool, make_pool
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.messages import task_queries

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pluralism_eval.communities import adapters
-from pluralism_eval.communities.pool import Community
+from pluralism_eval.communities.catalogue import Community
 from pluralism_eval.errors import PluralismError
 
 GOOD = Path(adapters.__file__).parent / "embedded" / "adapters" / "news_left"

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from pluralism_eval.communities import adapters, registry
-from pluralism_eval.communities.pool import Community, load_pool, make_pool, named_pools
+from pluralism_eval.communities.catalogue import Community, load_pool, named_pools
+from pluralism_eval.communities.pool import make_pool
 from pluralism_eval.communities.store import MessageSource
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.prompts import Prompts

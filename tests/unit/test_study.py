@@ -88,7 +88,7 @@ def test_known_cells() -> None:
 
 
 def test_every_row_names_a_pool_that_exists() -> None:
-    from pluralism_eval.communities.pool import load_pool
+    from pluralism_eval.communities.catalogue import load_pool
 
     for pools in POOLS.values():
         assert {row.pool for target in TARGETS.values() for row in target.rows} <= set(pools)

@@ -16,6 +16,7 @@ from lm_eval.api.registry import model_registry
 from pluralism_eval.data import build
 from pluralism_eval.errors import PluralismError
 from tests.conftest import TEST_DATA, ScriptedLM
+from tests.openai_server import Reply, serve
 
 TASK = "pluralism_distributional_moralchoice"
 
@@ -222,3 +223,48 @@ def test_servers_with_one_fixed_seed_get_a_seed_a_sample(monkeypatch: pytest.Mon
     calls.clear()
     assert llm.sample(["p", "q"], {}, 2) == [["pNone", "pNone"], ["qNone", "qNone"]]
     assert [prompts for prompts, _ in calls] == [["p", "p", "q", "q"]]
+
+
+@pytest.mark.parametrize("readout", ["sampled", "verbalised", "generated"])
+def test_a_chat_api_runs_option_tasks_without_logprobs(
+    readout: str, task_manager: Callable[..., Any], tmp_path: Path
+) -> None:
+    """lm-eval's own client of chat APIs, over HTTP, for all four kinds of option task."""
+    bodies: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any]) -> Reply:
+        bodies.append(body)
+        asked = body["messages"][-1]["content"]
+        if "percentage" in asked:
+            letters = [x for x in "ABCDE" if f"{x}. " in asked]
+            text = "\n".join(f"{x}: {100 / len(letters):.2f}%" for x in letters)
+        else:  # a sampler that ignores its seed would always say the same
+            text = "B" if body["seed"] % 4 == 0 else "A"
+        return text, 1, "stop", None
+
+    with serve(["m"], answer) as url:
+        results = simple_evaluate(
+            model="vanilla",
+            model_args={
+                "llm": "local-chat-completions", "readout": readout, "readout_samples": 4,
+                "llm_args": {"model": "m", "base_url": f"{url}/chat/completions", "num_concurrent": 2},
+                "transcript": str(tmp_path / "t.jsonl"),
+            },
+            tasks=["pluralism_steerable_vk", "pluralism_steerable_opinionqa", TASK,
+                   "pluralism_distributional_globalopinionqa"],
+            task_manager=task_manager(data="sample", nli="embedded"), apply_chat_template=True,
+            limit=2, bootstrap_iters=0,
+        )  # fmt: skip
+    assert results is not None
+    rates = results["config"]["pluralism"]["rates"]
+    assert all(rate["unread_replies"] == 0 for rate in rates.values())
+    lines = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+    for line in lines:
+        n = len(line["options"])
+        if readout == "verbalised":
+            assert line["distribution"] == pytest.approx([1 / n] * n)
+        elif line["task"] != TASK:  # (both orders there)
+            first = 0.75 if readout == "sampled" else 1.0
+            assert line["distribution"][:2] == pytest.approx([first, 1 - first])
+    assert len({body["seed"] for body in bodies}) == (4 if readout == "sampled" else 1)
+    assert {body["temperature"] for body in bodies} == {1.0 if readout == "sampled" else 0}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,6 +86,11 @@ class RunSpec:
         """Is its run there already?"""
         return (self.folder(output) / _MARK).is_file()
 
+    def seconds(self, output: Path) -> float:
+        """Wall time of its finished run, loading included."""
+        mark = json.loads((self.folder(output) / _MARK).read_text(encoding="utf-8"))
+        return float(mark["seconds"])
+
 
 def parse_llm(text: str) -> StudyLLM:
     """``embedded``, ``hf:pretrained=X;dtype=bfloat16``, or ``llama2-13b/aligned=hf:pretrained=X``.
@@ -127,7 +133,7 @@ def read_study(path: Path) -> tuple[list[StudyLLM], dict[str, Any]]:
             problems.append(
                 f"llms[{i}]: needs llm, may have {', '.join(_LLM_FIELDS)}; not {unknown or entry}"
             )
-    known = {"llms", "settings", "data", "nli", "limit", "gen_kwargs", "judge"}
+    known = {"llms", "settings", "data", "nli", "limit", "gen_kwargs"}
     problems += [f"unknown key {key!r}" for key in loaded if key not in known]
     raise_all(f"--study {str(path)!r}", problems)
     llms = [StudyLLM(**{"name": entry["llm"], **entry}) for entry in loaded.pop("llms")]
@@ -144,9 +150,11 @@ def execute(
     folder = spec.folder(output)
     if spec.finished(output):
         return read_run(folder)
+    started = time.monotonic()
     results = evaluate(spec, folder, batch_size, device)
+    seconds = time.monotonic() - started
     save(results, folder, spec.method)
-    described = {"fingerprint": spec.fingerprint(), **asdict(spec)}
+    described = {"fingerprint": spec.fingerprint(), "seconds": seconds, **asdict(spec)}
     (folder / _MARK).write_text(json.dumps(described, indent=1, default=str), encoding="utf-8")
     return read_run(folder)
 

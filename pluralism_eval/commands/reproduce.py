@@ -101,6 +101,9 @@ def _go(target: Target, arguments: argparse.Namespace) -> None:
 
 
 def _options(arguments: argparse.Namespace) -> tuple[list[StudyLLM], build.Options]:
+    for flag, value in (("--limit", arguments.limit), ("--pilot", arguments.pilot)):
+        if value is not None and value < 1:
+            raise PluralismError(f"{flag} {value}: at least 1")
     llms = [parse_llm(text) for text in arguments.llm]
     given: dict[str, Any] = {}
     if arguments.study:
@@ -190,6 +193,10 @@ def _report(
     if found and target.name in paper.tables():
         lines += ["Ours beside the paper's:", "", markdown(cells.rows(found)), ""]
         lines += [f"{n}. {reason}" for reason, n in cells.reason_numbers(found).items()]
+        lines += [
+            "- in every cell: prompts are worded by us where the paper prints no words, and options are read over the "
+            "whole vocabulary"
+        ]
         lines += [f"- about the paper: {note}" for note in paper.notes(target.name)]
     for llm, by_task in changes.items():
         for task, rows in by_task.items():

@@ -128,7 +128,7 @@ def _fetch(url: str, name: str, target: Path) -> bytes:
     except requests.RequestException as error:
         raise PluralismError(
             f"data=authors: {name} is not in the cache and could not be downloaded ({type(error).__name__}). "
-            f"Go on with one of: --metadata data=sample (ships with the package); --metadata data=FOLDER with that "
-            f"file; put it at {target}; or set {DATA_VARIABLE}"
+            f"Go on with one of: data=sample (ships with the package); data=FOLDER with that file (lm_eval: --metadata "
+            f"data=..., our commands: --data ...); put it at {target}; or set {DATA_VARIABLE}"
         ) from error
     return b"".join(chunks)

@@ -83,8 +83,10 @@ def run_all(
     done = []
     held: HarnessLLM | None = None  # runs with one LLM share the loaded model
     for n, entry in enumerate(found, 1):
-        report(f"[{n}/{len(found)}] {entry.spec.llm.name}: {entry.row.label}")
-        if not entry.spec.finished(output):
+        known = entry.spec.finished(output)
+        where = f" (finished before, read from {entry.spec.folder(output)})" if known else ""
+        report(f"[{n}/{len(found)}] {entry.spec.llm.name}: {entry.row.label}{where}")
+        if not known:
             held = held_llm(entry.spec, options)
         run = execute(entry.spec, output, options.batch_size, options.device)
         done.append((entry, run))

@@ -15,6 +15,10 @@ from pluralism_eval.scoring import metrics_of
 from pluralism_eval.study import RunSpec
 
 _PAPER_MESSAGE_TOKENS = 512
+_NEUTRAL = (
+    "communities", "message_max_tokens", "messages", "message_batch", "batch_tokens", "transcript", "seed",
+)  # fmt: skip
+"""Settings that are judged on their own, or that change no expected number."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,11 @@ def _about_run(target: Target, score: Score, spec: RunSpec) -> list[str]:
         tokens = spec.settings.get("message_max_tokens")
         if tokens not in (None, _PAPER_MESSAGE_TOKENS):
             found.append(f"messages of at most {tokens} tokens")
+    found += [
+        f"another setting: {key}={value}"
+        for key, value in spec.settings.items()
+        if key not in _NEUTRAL and not (key == "orders" and value == 1)
+    ]
     if spec.gen_kwargs and score.task == OVK:
         found.append(f"responses by {dict(spec.gen_kwargs)}")
     return found

@@ -7,8 +7,8 @@ pilot's messages stay in the store, so that they are not paid for twice.
 
 from __future__ import annotations
 
+import math
 import re
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,11 +76,14 @@ class Plan:
         return total
 
     def hours(self, prices: Prices) -> float | None:
-        known = [row.flops for row in self.rows if row.flops is not None]
+        """None where the size of a model that has work to do is unknown."""
+        needed = [row.flops for row in self.rows if row.usage.calls]
         speed = self.flops_a_second
         if prices.tflops is not None:
             speed = prices.tflops * 1e12 * prices.utilisation
-        return sum(known) / speed / 3600 if known and speed else None
+        if speed is None or any(flops is None for flops in needed):
+            return None
+        return sum(flops for flops in needed if flops is not None) / speed / 3600
 
     def money(self, prices: Prices) -> float | None:
         if prices.per_million_in is None or prices.per_million_out is None:
@@ -108,9 +111,8 @@ def make_plan(specs: Sequence[RunSpec], output: Path, pilot: int, options: Optio
             queries = _queries(spec, task)
             chosen = _spaced(len(queries), pilot)
             small = replace(spec, tasks=(task,), limit=None, docs={task: chosen})
-            started = time.monotonic()
             run = execute(small, output / "pilot", options.batch_size, options.device)
-            seconds += time.monotonic() - started
+            seconds += small.seconds(output / "pilot")
             used = run.config["pluralism"]["usage"]
             mine = _scaled(Usage(**used["llm"]), queries, chosen, llm)
             parameters = spec.llm.parameters or run.config.get("model_num_parameters")
@@ -118,14 +120,15 @@ def make_plan(specs: Sequence[RunSpec], output: Path, pilot: int, options: Optio
             rows.append(
                 Planned(what, len(queries), mine, parameters, pairs=_pairs(run, task, len(queries)))
             )
-            flops += Usage(**used["llm"]).flops(parameters or 0)
+            flops += Usage(**used["llm"]).flops(parameters or math.nan)
             written = Usage(**used["communities"])
-            flops += written.flops(parameters or 0)
+            if written.calls:
+                flops += written.flops(_parameters(_pool(spec)) or math.nan)
             if spec.method in ("moe", OURS):
                 use = _PoolUse(spec, task, [queries[i] for i in chosen], written, llm)
                 pools.setdefault(_pool_key(spec), []).append(use)
     rows += [_messages(uses) for uses in pools.values()]
-    return Plan(rows, flops / seconds if flops and seconds else None)
+    return Plan(rows, None if math.isnan(flops) or not flops else flops / seconds)
 
 
 def _queries(spec: RunSpec, task: str) -> list[Query]:
@@ -192,7 +195,7 @@ def _messages(uses: Sequence[_PoolUse]) -> Planned:
     """
     spec = uses[0].spec
     settings = parse(spec.method, spec.model_args())
-    pool, llm = make_pool(settings, Prompts(settings.prompts)), uses[0].llm
+    pool, llm = _pool(spec), uses[0].llm
     wanted: dict[tuple[Any, ...], tuple[Query, int]] = {}
     alone: dict[tuple[Any, ...], tuple[Query, int]] = {}
     for use in uses:
@@ -225,6 +228,11 @@ def _messages(uses: Sequence[_PoolUse]) -> Planned:
         _parameters(pool),
         stored,
     )
+
+
+def _pool(spec: RunSpec) -> CommunityPool:
+    settings = parse(spec.method, spec.model_args())
+    return make_pool(settings, Prompts(settings.prompts))
 
 
 def _lengths(pool: CommunityPool, piloted: Sequence[Query]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.reproduce import cells, paper, patching
 from pluralism_eval.reproduce.plan import _spaced
 from pluralism_eval.reproduce.targets import GOQA, POOLS, TARGETS, target_of
-from pluralism_eval.study import RunSpec, parse_llm, read_study
+from pluralism_eval.study import RunSpec, StudyLLM, parse_llm, read_study
 from pluralism_eval.usage import Usage
 
 
@@ -85,6 +85,32 @@ def test_known_cells() -> None:
     assert cells.beside("figure2", "mine") == ""
     with pytest.raises(PluralismError, match="table11"):
         target_of("table11")
+
+
+def test_what_differs_from_the_paper_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reasons(name: str = "chatgpt/aligned", **change: Any) -> tuple[str, ...]:
+        given: dict[str, Any] = {
+            "settings": {"communities": "perspective"},
+            "metadata": {"data": "authors"},
+        }
+        spec = RunSpec("ours", "modular_pluralism", StudyLLM(name, "hf"), (GOQA,), **given | change)
+        target = target_of("table3")
+        return cells.cell(target, target.rows[3], target.scores[7], spec, None).reasons  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cells, "measure", lambda run, task, metric: (0.3, 0.2, 0.4))
+    pool = {"communities": "perspective"}
+    assert reasons() == ()
+    assert reasons(name="mine") == ("another LLM: the paper's number is llama2-13b/aligned's",)
+    assert reasons(limit=5) == ("only 5 docs a task",)
+    assert reasons(metadata={"data": "cleaned"}) == ("other docs: data=cleaned",)
+    assert reasons(settings=pool | {"seed": 3, "messages": "x"}) == ()
+    for key, value in (
+        ("preset", "reference"),
+        ("readout", "sampled"),
+        ("templates", 3),
+        ("orders", 2),
+    ):
+        assert reasons(settings=pool | {key: value}) == (f"another setting: {key}={value}",)
 
 
 def test_every_row_names_a_pool_that_exists() -> None:

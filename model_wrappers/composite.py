@@ -13,17 +13,19 @@ from typing import Any, ClassVar
 
 from lm_eval.api.model import LM
 
-from pluralism_eval import __version__, context, readouts, requests, variants
+from pluralism_eval import __version__, context, ranks, readouts, requests, uncertainty, variants
 from pluralism_eval import settings as settings_module
 from pluralism_eval.answers import AnswerCache, bypass
 from pluralism_eval.cache import digest
 from pluralism_eval.communities.pool import CommunityPool, make_pool
+from pluralism_eval.distribution import read
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.presets import get_preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.replies import parse_choice
 from pluralism_eval.schema import Answer, OptionScores, Query, Sent
+from pluralism_eval.secrets import without_secrets
 from pluralism_eval.transcript import Transcript
 from pluralism_eval.usage import Usage
 
@@ -72,8 +74,10 @@ class CompositeLM(LM):
         self.llm = load_llm(s, batch_size, max_batch_size, device)
         self.inner = self.llm.inner
         self._used_before = replace(self.llm.usage)
-        self.transcript = Transcript(self.method, s.transcript, self.rank, self.world_size)
+        self.transcript = Transcript(self.method, s.transcript)
         self._answers: AnswerCache | None = None
+        self.resolved: str | None = None
+        """The readout of our option tasks, once the LLM was asked what it gives."""
 
     # ------------------------------------------------------------------ the method
 
@@ -87,10 +91,16 @@ class CompositeLM(LM):
 
     # ------------------------------------------------------------------ lm-eval's three calls
 
+    @ranks.together()
     def loglikelihood(
         self, requests_: list[Any], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        queries, places = requests.option_queries(requests_, self.settings, self.preset)
+        ours = any((r.doc or {}).get("pluralism") for r in requests_ if isinstance(r.doc, dict))
+        if ours and self.resolved is None:
+            self.resolved = self.llm.resolve(self.settings.readout)
+        queries, places = requests.option_queries(
+            requests_, self.settings, self.preset, self.resolved
+        )
         plain = [i for i, (q, _) in enumerate(places) if self.passes_through(queries[q])]
         direct = dict(
             zip(
@@ -104,12 +114,10 @@ class CompositeLM(LM):
         answers = dict(zip(composed, self._answer_all([queries[i] for i in composed]), strict=True))
         results = []
         for i, (q, option) in enumerate(places):
-            if i in direct:
-                results.append(direct[i])
-            else:
-                results.append((answers[q].logprobs[option], answers[q].greedy == option))
+            results.append(direct[i] if i in direct else _response(answers[q], option))
         return results
 
+    @ranks.together()
     def generate_until(self, requests_: list[Any], disable_tqdm: bool = False) -> list[str]:
         queries = requests.text_queries(requests_, self.settings, self.preset)
         plain = [i for i, query in enumerate(queries) if self.passes_through(query)]
@@ -139,7 +147,7 @@ class CompositeLM(LM):
             return []
         self._check(queries)
         unique = list({query.key: query for query in queries}.values())
-        known = self._answers.load(unique) if self._answers else {}
+        known = ranks.agree(self._answers.load(unique)) if self._answers else {}
         todo = [query for query in unique if query.key not in known]
         if todo:
             fresh = self._answer_variants(todo)
@@ -188,7 +196,8 @@ class CompositeLM(LM):
     def _record_direct(self, requests_: Sequence[Any], responses: Sequence[Any]) -> None:
         for request, response in zip(requests_, responses, strict=True):
             rendered = requests.render_direct(request, self.llm)
-            self.transcript.write_direct(request, str(rendered.args[0]), response)
+            prompt = rendered.args[0]
+            self.transcript.write_direct(request, str(prompt), response, self.llm.refused(prompt))
 
     # ------------------------------------------------------------------ what methods are made of
 
@@ -257,9 +266,27 @@ class CompositeLM(LM):
             ):
                 texts[i] = text
         return [
-            (text, score, Sent("respond", prompt, cut, score))
+            (text, score, Sent("respond", prompt, cut, score, self.llm.refused(prompt)))
             for (prompt, cut), text, score in zip(prompts, texts, scores, strict=True)
         ]
+
+    def answered(
+        self, reply: tuple[str, OptionScores | None, Sent], **trace: Any
+    ) -> Answer:
+        """The answer that one prompt's ``reply`` is, with the fields of :class:`Answer` in ``trace``."""
+        text, scores, sent = reply
+        if scores is None:
+            return Answer(text, sent=(*trace.pop("sent", ()), sent), **trace)
+        least, samples = uncertainty.mixed([uncertainty.part(scores)])
+        return Answer(
+            text,
+            scores.logprobs,
+            scores.greedy,
+            sent=(*trace.pop("sent", ()), sent),
+            lower=least,
+            samples=samples,
+            **trace,
+        )
 
     def choose(
         self,
@@ -301,7 +328,8 @@ class CompositeLM(LM):
                     )
                     % n
                 )
-            chosen.append((index, reply, fallback, Sent("select", prompt, cut)))
+            sent = Sent("select", prompt, cut, refused=self.llm.refused(prompt))
+            chosen.append((index, reply, fallback, sent))
         return chosen
 
     # ------------------------------------------------------------------ chat, caching, ranks
@@ -349,6 +377,7 @@ class CompositeLM(LM):
             "preset": self.preset.name,
             "mode": self.settings.mode,
             "readout": self.settings.readout,
+            "readout_used": self.resolved or self.settings.readout,
             "seed": self.settings.seed,
             "communities": self._pool.identity() if self._pool else [],
             "liveness": self._pool.proofs() if self._pool else {},
@@ -358,21 +387,25 @@ class CompositeLM(LM):
             "rates": self.transcript.rates(),
             "usage": self.usage(),
         }
-        return info | {"pluralism": ours}
+        servers = {"llm": self.llm.api_counts(), **(self._pool.api_counts() if self._pool else {})}
+        ours["api"] = {name: counts for name, counts in servers.items() if counts}
+        args = without_secrets(asdict(self.settings))
+        return info | {"model_args": {"method": self.method, **args}, "pluralism": ours}
 
     def usage(self) -> dict[str, dict[str, int]]:
-        """Calls and tokens of the LLM and of the communities since this method was built (this rank's)."""
+        """Calls and tokens of the LLM and of the communities since this method was built, in all processes."""
         communities = self._pool.usage if self._pool else Usage()
         llm = self.llm.usage.since(self._used_before)
         return {"llm": llm.as_dict(), "communities": communities.as_dict()}
 
     @property
     def rank(self) -> int:
-        return int(getattr(self.inner, "rank", 0))
+        """What lm-eval is told in every process: it would deal out docs, and here batches are shared."""
+        return 0
 
     @property
     def world_size(self) -> int:
-        return int(getattr(self.inner, "world_size", 1))
+        return 1
 
     @property
     def device(self) -> Any:
@@ -382,17 +415,18 @@ class CompositeLM(LM):
     def max_length(self) -> int:
         return self.llm.max_length
 
-    def all_gather(self, tensor: Any) -> Any:
-        return self.inner.all_gather(tensor)
-
-    def gather_object(self, obj: Any, dst: int = 0) -> Any:
-        return self.inner.gather_object(obj, dst)
-
-    def barrier(self) -> None:
-        self.inner.barrier()
-
     def __getattr__(self, name: str) -> Any:
         # what lm-eval reads from a model beyond the LM interface
         if name in ("tokenizer", "batch_sizes", "eot_token_id"):
             return getattr(self.inner, name)
         raise AttributeError(name)
+
+
+def _response(answer: Answer, option: int) -> tuple[Any, ...]:
+    """lm-eval's (log-probability, is greedy); after them, where the distribution is not exact, the
+    option's least probability and the samples that it is worth."""
+    plain = (answer.logprobs[option], answer.greedy == option)
+    if not answer.lower and not answer.samples:
+        return plain
+    distribution, _ = read(answer.logprobs)
+    return (*plain, (answer.lower or distribution)[option], answer.samples)

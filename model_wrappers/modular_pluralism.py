@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pluralism_eval import uncertainty
 from pluralism_eval.distribution import mean_read, read, to_logprobs
 from pluralism_eval.schema import Answer, Message, Query, Selection
 
@@ -39,8 +40,7 @@ class ModularPluralism(CompositeLM):
             queries, ["overton"] * len(queries), [[m.text for m in ms] for ms in messages]
         )
         return [
-            Answer(text, s.logprobs if s else (), s.greedy if s else -1, ms, sent=(sent,))
-            for (text, s, sent), ms in zip(replies, messages, strict=True)
+            self.answered(reply, messages=ms) for reply, ms in zip(replies, messages, strict=True)
         ]
 
     def _steerable(self, queries: list[Query], messages: Messages) -> list[Answer]:
@@ -50,15 +50,13 @@ class ModularPluralism(CompositeLM):
         chosen = [[options[pick[0]]] for options, pick in zip(texts, picks, strict=True)]
         replies = self.respond(queries, ["steerable"] * len(queries), chosen)
         return [
-            Answer(
-                text=text,
-                logprobs=scores.logprobs if scores else (),
-                greedy=scores.greedy if scores else -1,
+            self.answered(
+                reply,
                 messages=ms,
                 selections=(Selection(self.pool.names[index], raw, fallback),),
-                sent=(selected, sent),
+                sent=(selected,),
             )
-            for (index, raw, fallback, selected), ms, (text, scores, sent) in zip(
+            for (index, raw, fallback, selected), ms, reply in zip(
                 picks, messages, replies, strict=True
             )
         ]
@@ -77,8 +75,13 @@ class ModularPluralism(CompositeLM):
             own = replies[i * k : (i + 1) * k]
             scores = [score for _, score, _ in own if score is not None]
             mixed, mass = mean_read([read(score.logprobs) for score in scores], self.weights)
+            parts = [uncertainty.part(score) for score in scores]
+            least, samples = uncertainty.mixed(parts, self.weights)
             logprobs = to_logprobs(mixed, mass)
             greedy = {score.greedy for score in scores}
             agreed = greedy.pop() if len(greedy) == 1 else -1
-            answers.append(Answer("", logprobs, agreed, ms, sent=tuple(sent for _, _, sent in own)))
+            sent = tuple(sent for _, _, sent in own)
+            answers.append(
+                Answer("", logprobs, agreed, ms, sent=sent, lower=least, samples=samples)
+            )
         return answers

@@ -23,15 +23,13 @@ class MoE(CompositeLM):
         )
         replies = self.respond(queries, ["respond"] * len(queries), [[m.text] for m in messages])
         return [
-            Answer(
-                text=text,
-                logprobs=scores.logprobs if scores else (),
-                greedy=scores.greedy if scores else -1,
+            self.answered(
+                reply,
                 messages=(message,),
                 selections=(Selection(self.pool.names[index], raw, fallback),),
-                sent=(selected, sent),
+                sent=(selected,),
             )
-            for (index, raw, fallback, selected), message, (text, scores, sent) in zip(
+            for (index, raw, fallback, selected), message, reply in zip(
                 picks, messages, replies, strict=True
             )
         ]

@@ -14,7 +14,4 @@ class Prompting(CompositeLM):
 
     def answer(self, queries: list[Query]) -> list[Answer]:
         replies = self.respond(queries, ["respond"] * len(queries), [()] * len(queries))
-        return [
-            Answer(text, s.logprobs if s else (), s.greedy if s else -1, sent=(sent,))
-            for text, s, sent in replies
-        ]
+        return [self.answered(reply) for reply in replies]

@@ -22,10 +22,7 @@ class Vanilla(CompositeLM):
 
     def answer(self, queries: list[Query]) -> list[Answer]:
         replies = self.respond(queries, ["query"] * len(queries), [()] * len(queries))
-        return [
-            Answer(text, s.logprobs if s else (), s.greedy if s else -1, sent=(sent,))
-            for text, s, sent in replies
-        ]
+        return [self.answered(reply) for reply in replies]
 
     def wording(self, name: str, query: Query, **values: Any) -> str:
         return query.text

@@ -81,12 +81,13 @@ def _from_dict(row: Mapping[str, Any]) -> Answer:
         messages=tuple(Message(**m) for m in row["messages"]),
         selections=tuple(Selection(**s) for s in row["selections"]),
         sent=tuple(
-            Sent(s["round"], s["prompt"], s["tokens_cut"], scores(s["scores"])) for s in row["sent"]
+            Sent(s["round"], s["prompt"], s["tokens_cut"], scores(s["scores"]), s["refused"])
+            for s in row["sent"]
         ),
         readings=tuple(
-            Reading(
-                tuple(r["order"]), r["template"], r["sample"], tuple(r["distribution"]), r["mass"]
-            )
+            Reading(**{**r, **{k: tuple(r[k]) for k in ("order", "distribution", "lower")}})
             for r in row["readings"]
         ),
+        lower=tuple(row["lower"]),
+        samples=row["samples"],
     )

@@ -58,6 +58,12 @@ class Store:
                 found.update((key, json.loads(value)) for key, value in rows)
         return found
 
+    def items(self) -> dict[str, Any]:
+        """Everything, for tables that stay small."""
+        with closing(self._connect()) as db, db:
+            rows = db.execute(f'SELECT key, value FROM "{self._table}"').fetchall()
+        return {key: json.loads(value) for key, value in rows}
+
     def put(self, values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
         """Write all of ``values`` in one transaction; what is there already stays as it is.
 

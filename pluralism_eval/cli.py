@@ -12,12 +12,16 @@ from pluralism_eval.commands import (
     annotate,
     communities,
     data,
+    doctor,
     faithfulness,
     influence,
     judge,
     messages,
+    plan,
+    readouts,
     reproduce,
     score,
+    serve,
     train,
 )
 from pluralism_eval.errors import PluralismError
@@ -66,13 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     train.add(commands)
     communities.add(commands)
     messages.add(commands)
+    plan.add(commands)
     score.add(commands)
     judge.add(commands)
     faithfulness.add(commands)
     influence.add(commands)
     reproduce.add(commands)
+    readouts.add(commands)
     data.add(commands)
+    doctor.add(commands)
     annotate.add(commands)
+    serve.add(commands)
     return parser
 
 

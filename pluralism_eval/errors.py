@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pluralism_eval.secrets import redact
+
 
 class PluralismError(ValueError):
     """Bad input: says what is wrong, the value received, what is allowed and what to change."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 def raise_all(what: str, problems: Sequence[str]) -> None:

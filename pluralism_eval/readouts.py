@@ -1,8 +1,9 @@
-"""How an LLM's answer to an option question is read: four readouts, one form of result.
+"""How an LLM's answer to an option question is read: several readouts, one form of result.
 
-``letters`` reads the probabilities of the option letters. The others need no log-probabilities:
-``generated`` parses the LLM's own words, ``sampled`` the words of many samples, ``verbalised`` the
-percentages that it states. What cannot be read has no mass and is counted.
+``letters`` reads the probabilities of the option letters, ``echo`` and ``top_logprobs`` what a server
+gives of them. The others need no log-probabilities: ``generated`` parses the LLM's own words,
+``sampled`` the words of many samples, ``verbalised`` the percentages that it states. What cannot be
+read has no mass and is counted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pluralism_eval.replies import parse_answer, parse_shares
 from pluralism_eval.schema import OptionScores, Query
 
 FROM_WORDS = ("generated", "sampled", "verbalised")
+FROM_LOGPROBS = ("letters", "echo", "top_logprobs", "continuations")
 _TOKENS_A_SHARE = 24  # "A. Somewhat favorable: 40%", with some room
 
 
@@ -53,7 +55,7 @@ def asked(query: Query, prompts: Prompts) -> str:
 
 
 def needs_logprobs(query: Query) -> bool:
-    return query.readout in ("letters", "continuations")
+    return query.readout in FROM_LOGPROBS
 
 
 def option_scores(
@@ -70,11 +72,11 @@ def option_scores(
         samples: replies a prompt of readout ``sampled``.
     """
     scores: dict[int, OptionScores] = {}
-    for kind in {query.readout for query in queries}:
+    for kind in dict.fromkeys(query.readout for query in queries):
         part = [i for i, query in enumerate(queries) if query.readout == kind]
         sent, options = [prompts[i] for i in part], [queries[i].options for i in part]
-        if kind == "letters":
-            found = llm.option_logprobs(sent, options, preset.top_tokens)
+        if kind in ("letters", "echo", "top_logprobs"):
+            found = llm.option_logprobs(sent, options, preset.top_tokens, kind)
         elif kind == "continuations":
             found = llm.continuation_logprobs(sent, options)
         elif kind in FROM_WORDS:
@@ -89,11 +91,40 @@ def _from_words(
     llm: HarnessLLM, queries: Sequence[Query], prompts: Sequence[str], preset: Preset, samples: int
 ) -> list[OptionScores]:
     settings = dict(queries[0].generation)
-    if queries[0].readout == "verbalised":  # questions have different numbers of options
-        settings["max_gen_toks"] = max(int(q.generation["max_gen_toks"]) for q in queries)
+    if queries[0].readout == "verbalised":
+        return _verbalised(llm, queries, prompts, preset)
     count = samples if queries[0].readout == "sampled" else 1
     replies = llm.sample(prompts, settings, count)
     return [_read(query, own, preset) for query, own in zip(queries, replies, strict=True)]
+
+
+def _verbalised(
+    llm: HarnessLLM, queries: Sequence[Query], prompts: Sequence[str], preset: Preset
+) -> list[OptionScores]:
+    """One call for all questions, or one for each list of letters where a schema binds the answers."""
+    settings = dict(queries[0].generation)
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, query in enumerate(queries):
+        groups.setdefault(query.options if llm.takes_schema else (), []).append(i)
+    found: dict[int, OptionScores] = {}
+    for letters, members in groups.items():
+        settings["max_gen_toks"] = max(int(queries[i].generation["max_gen_toks"]) for i in members)
+        if letters:
+            settings["json_schema"] = shares_schema(letters)
+        replies = llm.sample([prompts[i] for i in members], settings, 1)
+        for i, own in zip(members, replies, strict=True):
+            found[i] = _read(queries[i], own, preset)
+    return [found[i] for i in range(len(queries))]
+
+
+def shares_schema(letters: Sequence[str]) -> dict[str, Any]:
+    """JSON schema of one number for each letter, in the strict form that servers can enforce."""
+    return {
+        "type": "object",
+        "properties": {letter: {"type": "number"} for letter in letters},
+        "required": list(letters),
+        "additionalProperties": False,
+    }
 
 
 def _read(query: Query, replies: Sequence[str], preset: Preset) -> OptionScores:
@@ -112,4 +143,5 @@ def _read(query: Query, replies: Sequence[str], preset: Preset) -> OptionScores:
             totals = [t + s for t, s in zip(totals, shares, strict=True)]
     logprobs = tuple(math.log(t / len(replies)) if t > 0 else -math.inf for t in totals)
     greedy = totals.index(max(totals)) if unread < len(replies) else -1
-    return OptionScores(logprobs, greedy, replies=tuple(replies), unread=unread)
+    sampled = len(replies) - unread if query.readout == "sampled" else 0
+    return OptionScores(logprobs, greedy, replies=tuple(replies), unread=unread, samples=sampled)

@@ -5,8 +5,10 @@ Strict by intent: whatever is not clearly one thing is None, which callers count
 
 from __future__ import annotations
 
+import json
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 _NUMBER = re.compile(
     r"\W*(?:(?:the\s+)?(?:answer|choice|number|best|comment|passage|option|community|model)\s*(?:is|number)?\W*){0,3}(\d+)\b",
@@ -104,22 +106,39 @@ def parse_answer(
 def parse_shares(reply: str, letters: Sequence[str]) -> list[float] | None:
     """[n_options] probabilities that ``reply`` states, rescaled to sum to 1; None if unclear.
 
-    Every letter needs exactly one number, as "A: 40%" in any order; numbers are percent or shares
-    by what they sum to (±10 %).
+    Every letter needs exactly one number, as "A: 40%" in any order or as a JSON object; numbers are
+    percent or shares by what they sum to (±10 %).
     """
-    found: dict[str, float] = {}
-    allowed = "".join(map(re.escape, letters))
-    parts = re.split(rf"(?<![\w'’])([{allowed}])(?=\s*[.):=\]*-]|\s+\d)", reply)
-    for letter, text in zip(parts[1::2], parts[2::2], strict=True):
-        numbers = _SHARE.findall(text)
-        marked = [value for value, sign in numbers if sign] or [value for value, _ in numbers]
-        if letter in found or len(marked) != 1:
-            return None
-        found[letter] = float(marked[0])
-    if set(found) != set(letters):
+    found = _json_shares(reply)
+    if found is None:
+        found = {}
+        for letter, numbers in _written_shares(reply, letters):
+            if letter in found or len(numbers) != 1:
+                return None
+            found[letter] = numbers[0]
+    if set(found) != set(letters) or not all(0 <= v < math.inf for v in found.values()):
         return None
     total = sum(found.values())
     scale = 100.0 if total > 1 + SUM_TOLERANCE else 1.0
     if abs(total / scale - 1) > SUM_TOLERANCE:
         return None
     return [found[letter] / total for letter in letters]
+
+
+def _json_shares(reply: str) -> dict[str, float] | None:
+    """The numbers of a reply that is one JSON object; None for any other reply."""
+    try:
+        loaded = json.loads(reply)
+        return {str(k): float(v) for k, v in loaded.items() if not isinstance(v, bool)}
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _written_shares(reply: str, letters: Sequence[str]) -> Iterator[tuple[str, list[float]]]:
+    """(letter, the numbers after it), as they come."""
+    allowed = "".join(map(re.escape, letters))
+    parts = re.split(rf"(?<![\w'’])([{allowed}])(?=\s*[.):=\]*-]|\s+\d)", reply)
+    for letter, text in zip(parts[1::2], parts[2::2], strict=True):
+        numbers = _SHARE.findall(text)
+        marked = [value for value, sign in numbers if sign] or [value for value, _ in numbers]
+        yield letter, [float(value) for value in marked]

@@ -47,11 +47,14 @@ def render_direct(request: Any, llm: HarnessLLM) -> Any:
 
 
 def option_queries(
-    requests: Sequence[Any], settings: Settings, preset: Preset
+    requests: Sequence[Any], settings: Settings, preset: Preset, resolved: str | None = None
 ) -> tuple[list[Query], list[tuple[int, int]]]:
     """Groups log-likelihood requests into queries.
 
     Requests of one doc and context belong together; repeats and partial groups are tolerated.
+
+    Args:
+        resolved: the readout that the settings' comes to with the LLM, where that is known.
 
     Returns:
         (queries, [n_requests] of (query index, option index)).
@@ -67,7 +70,7 @@ def option_queries(
         if ours:
             options = tuple(ours["letters"])
             spots = [requests[i].idx for i in members]
-            readout = _readout(ours, settings, preset)
+            readout = _readout(ours, resolved or settings.readout, preset)
         else:
             if settings.readout in FROM_WORDS:
                 raise PluralismError(
@@ -85,12 +88,12 @@ def option_queries(
     return queries, places
 
 
-def _readout(ours: Mapping[str, Any], settings: Settings, preset: Preset) -> Readout:
+def _readout(ours: Mapping[str, Any], asked: str, preset: Preset) -> Readout:
     """Of one of our option tasks. The authors read VK from words (``vk_readout``), the rest alike."""
-    asked: str = settings.readout
-    if asked == "options" and ours.get("task") == "vk" and preset.vk_readout == "generated":
+    authors = ours.get("task") == "vk" and preset.vk_readout == "generated"
+    if authors and asked in ("options", "echo", "top_logprobs"):
         return "generated"
-    return asked if asked in FROM_WORDS else "letters"  # type: ignore[return-value]
+    return "letters" if asked in ("options", "harness") else asked  # type: ignore[return-value]
 
 
 def text_queries(requests: Sequence[Any], settings: Settings, preset: Preset) -> list[Query]:
@@ -205,7 +208,7 @@ def render(query: Query, text: str, llm: HarnessLLM) -> str:
 
 def reserve(query: Query, llm: HarnessLLM) -> int:
     """Tokens of the context window that the response may need."""
-    if query.readout == "letters":
+    if query.readout in ("letters", "echo", "top_logprobs"):
         return 1
     if query.readout == "continuations":
         return max(llm.count_tokens(option) for option in query.options)

@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 Mode = Literal["overton", "steerable", "distributional"]
 MODES: tuple[Mode, ...] = ("overton", "steerable", "distributional")
-Readout = Literal["letters", "generated", "sampled", "verbalised", "continuations", "generation"]
-"""How an answer is read. Over the options of our tasks: the probabilities of their letters, the
-LLM's own words, many samples of those, or percentages that it states. ``continuations`` scores the
-options of foreign tasks; ``generation`` is free text."""
+Readout = Literal[
+    "letters", "echo", "top_logprobs", "generated", "sampled", "verbalised", "continuations", "generation"
+]  # fmt: skip
+"""How an answer is read. Over the options of our tasks: the probabilities of their letters over the
+whole vocabulary, those that a server echoes, those among its likeliest tokens, the LLM's own words,
+many samples of those, or percentages that it states. ``continuations`` scores the options of foreign
+tasks; ``generation`` is free text."""
 Turn = dict[str, str]
 """One chat turn: ``{"role": "system" | "user" | "assistant", "content": ...}``."""
 
@@ -81,6 +84,9 @@ class Message:
     """True if it came from the store."""
     imported: bool = False
     """True if it was written elsewhere and imported."""
+    refused: str = ""
+    """``refusal`` or ``content_filter``: the community's server would not write it. Such a message is
+    empty, and asked for again by the next run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,10 @@ class OptionScores:
     """The LLM's words, where those were read."""
     unread: int = 0
     """Of ``replies``, how many could not be read as an answer."""
+    unseen: float = 0.0
+    """Probability of tokens that the server did not show, any of which may spell an option; in [0, 1]."""
+    samples: int = 0
+    """Replies that were read, where ``logprobs`` are their frequencies; 0: no sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,8 @@ class Sent:
     tokens_cut: int = 0
     """Tokens of passages that did not fit the context window."""
     scores: OptionScores | None = None
+    refused: str = ""
+    """``refusal`` or ``content_filter`` where a server refused to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +144,9 @@ class Reading:
     """[n_options], summing to 1; uniform if nothing could be read."""
     mass: float
     """Option mass; 0 if nothing could be read."""
+    lower: tuple[float, ...] = ()
+    """[n_options] least probabilities; see :class:`Answer`."""
+    samples: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,5 +162,10 @@ class Answer:
     messages: tuple[Message, ...] = ()
     selections: tuple[Selection, ...] = ()
     sent: tuple[Sent, ...] = ()
+    lower: tuple[float, ...] = ()
+    """[n_options] the least that each probability can be, given what the server did not show; what they
+    lack of 1 may belong to any option. Empty: the distribution is exact."""
+    samples: float = 0.0
+    """Independent replies that the distribution is worth; 0: none was sampled."""
     readings: tuple[Reading, ...] = ()
     """One a variant, where a query was asked in several ways."""

@@ -147,6 +147,8 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
         item |= {"situation": doc["situation"], "input": doc["query"], "vrd": doc["values"]}
         return item | {"explanation": doc["explanations"], "output": response[0]}
     logprobs = [float(r[0][0]) for r in row["resps"]]
+    if all(len(r[0]) > 2 for r in row["resps"]):
+        item["inexact"] = [list(map(float, r[0][2:4])) for r in row["resps"]]
     if "gold" not in doc:
         label = doc["letters"][doc["target"]]
         item |= {"situation": doc["cluster"], "input": doc["query"], "label": label}
@@ -172,7 +174,8 @@ def _answer(task: str, item: Mapping[str, Any], doc: Mapping[str, Any], parsing:
     if "logprobs" in item:
         if any(math.isnan(v) or v > 1e-6 for v in item["logprobs"]):
             raise ValueError(f"log-probabilities {item['logprobs']} must be 0 or less")
-        return [(value, False) for value in item["logprobs"]]
+        more = item.get("inexact") or [()] * len(item["logprobs"])
+        return [(v, False, *own) for v, own in zip(item["logprobs"], more, strict=True)]
     if task in _WORDS:
         text = item["output"]
         if not isinstance(text, str):

@@ -11,11 +11,14 @@ from typing import Any
 
 import yaml
 
+from pluralism_eval.api.settings import parse_api
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import MODES
 
-READOUTS = ("options", "generated", "sampled", "verbalised", "harness")
+READOUTS = (
+    "options", "echo", "top_logprobs", "sampled", "verbalised", "generated", "harness"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Settings:
     """Settings of one method. Defaults are the paper's, on the embedded model."""
 
     llm: str = "embedded"
-    """An lm-eval model name (``hf``, ``vllm``, ``local-completions``, ...) or ``embedded``."""
+    """An lm-eval model name (``hf``, ``vllm``, ``local-completions``, ...), ``embedded``, or ``openai``:
+    any OpenAI-compatible server, see :class:`pluralism_eval.api.settings.ApiSettings`."""
     llm_args: Mapping[str, Any] = field(default_factory=dict)
     """That model's own arguments: a mapping, JSON, or ``key=value;key=value``."""
     communities: str | None = None
@@ -47,9 +51,10 @@ class Settings:
     seed: int = 1234
     """Seeds message sampling and fallbacks."""
     readout: str = "options"
-    """``options``: letter probabilities over the vocabulary. Without log-probabilities: ``generated``
-    (the LLM's words), ``sampled`` (shares of ``readout_samples`` replies at temperature 1),
-    ``verbalised`` (percentages that it states). ``harness``: lm-eval's own (vanilla)."""
+    """``options``: letter probabilities over the vocabulary; of a server (``llm=openai``) the first that
+    it gives of ``echo`` (log-probabilities of the prompt's end), ``top_logprobs`` (of the first token)
+    and ``sampled`` (shares of ``readout_samples`` replies at temperature 1). ``verbalised``:
+    percentages that it states; ``generated``: its words. ``harness``: lm-eval's own (vanilla)."""
     readout_samples: int = 20
     """Replies a prompt of ``readout=sampled``."""
     orders: int | None = None
@@ -94,6 +99,11 @@ def parse(method: str, given: Mapping[str, Any]) -> Settings:
             args[name] = extra.pop(name)
         if "pretrained" not in args:
             problems.append("llm=hf needs pretrained=<model>")
+    if llm == "openai":
+        try:
+            parse_api(args)
+        except PluralismError as error:
+            problems.append(str(error))
     if llm == "embedded" and "pretrained" in args:
         problems.append(
             "llm=embedded has its own weights: drop llm_args' pretrained, or set llm=hf"

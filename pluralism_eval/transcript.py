@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pluralism_eval import ranks
 from pluralism_eval.cache import cache_root
 from pluralism_eval.distribution import read
 from pluralism_eval.errors import PluralismError
@@ -21,21 +22,18 @@ from pluralism_eval.variants import FACTORS, spreads
 class Transcript:
     """Appends to ``path`` while the run goes on, so that an interrupted run leaves what it did."""
 
-    def __init__(self, method: str, path: str | None, rank: int, world_size: int) -> None:
-        stamp = _agreed(time.strftime("%Y-%m-%dT%H-%M-%S"), world_size)
+    def __init__(self, method: str, path: str | None) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H-%M-%S")
         self.path = Path(path) if path else output_folder() / f"transcript_{method}_{stamp}.jsonl"
-        self._world_size = world_size
-        self._own = self._of(rank)
+        if not ranks.is_first():
+            return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._own.write_text("", encoding="utf-8")
+            self.path.write_text("", encoding="utf-8")
         except OSError as error:
             raise PluralismError(
                 f"transcript={str(self.path)!r} cannot be written: {error}"
             ) from error
-
-    def _of(self, rank: int) -> Path:
-        return self.path if self._world_size == 1 else self.path.with_suffix(f".rank{rank}.jsonl")
 
     def write(self, query: Query, answer: Answer) -> None:
         """One line for an answered query."""
@@ -59,6 +57,8 @@ class Transcript:
                 "options": list(query.options),
                 "distribution": distribution,
                 "option_mass": mass,
+                "lower": list(answer.lower),
+                "samples": answer.samples,
             }
             if query.orders > 1:
                 entry["orders_missing"] = len({r.order for r in answer.readings}) < 2
@@ -67,7 +67,7 @@ class Transcript:
                 entry |= {"readings": readings, "spread": spreads(readings)}
         self._append(entry)
 
-    def write_direct(self, request: Any, prompt: str, response: Any) -> None:
+    def write_direct(self, request: Any, prompt: str, response: Any, refused: str = "") -> None:
         """One line for a request that went to the inner model as it was."""
         entry = {
             "task": request.task_name,
@@ -76,22 +76,22 @@ class Transcript:
             "readout": "harness",
         }
         self._append(
-            entry | {"sent": [{"round": "respond", "prompt": prompt}], "response": response}
+            entry
+            | {
+                "sent": [{"round": "respond", "prompt": prompt, "refused": refused}],
+                "response": response,
+            }
         )
 
     def _append(self, entry: dict[str, Any]) -> None:
-        with self._own.open("a", encoding="utf-8") as file:
+        if not ranks.is_first():
+            return  # every process of a launch knows all answers
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
 
     def entries(self) -> list[dict[str, Any]]:
-        """All lines, of all ranks, by task and doc; several ranks' files become one."""
-        files = [self._of(rank) for rank in range(self._world_size)]
-        lines = [
-            line
-            for file in files
-            if file.exists()
-            for line in file.read_text(encoding="utf-8").splitlines()
-        ]
+        """All lines, by task and doc."""
+        lines = self.path.read_text(encoding="utf-8").splitlines()
         entries = [json.loads(line) for line in dict.fromkeys(lines)]
         entries.sort(
             key=lambda e: (
@@ -100,9 +100,6 @@ class Transcript:
                 e.get("idx", 0),
             )
         )
-        if self._world_size > 1:
-            text = "".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries)
-            self.path.write_text(text, encoding="utf-8")
         return entries
 
     def rates(self) -> dict[str, dict[str, float]]:
@@ -130,12 +127,15 @@ def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
     }
     shares = {
         "empty_messages": [not m["text"] for m in messages],
+        "refused_messages": [bool(m["refused"]) for m in messages if "refused" in m],
         "imported_messages": [m.get("imported", False) for m in messages],
         "resampled_messages": [m["attempts"] > 1 for m in messages],
         "messages_cut_at_length_limit": [not m["stopped"] for m in messages],
         "prompts_with_passages_cut": [s.get("tokens_cut", 0) > 0 for s in sent] if messages else [],
         "selection_fallbacks": [s["fallback"] for e in entries for s in e.get("selections", [])],
         "uniform_fallbacks": [s["scores"]["uniform_fallback"] for s in sent if s.get("scores")],
+        "refused_prompts": [bool(s["refused"]) for s in sent if "refused" in s],
+        "hidden_probability": [1 - sum(e["lower"]) for e in entries if e.get("lower")],
         "docs_without_other_orders": [
             e["orders_missing"] for e in entries if "orders_missing" in e
         ],
@@ -156,16 +156,6 @@ def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
     if masses:
         found |= {"mean_option_mass": fmean(masses), "min_option_mass": min(masses)}
     return found
-
-
-def _agreed(stamp: str, world_size: int) -> str:
-    """Rank 0's time stamp, so that all ranks write parts of one transcript."""
-    if world_size == 1:
-        return stamp
-    from accelerate.utils import broadcast_object_list
-
-    shared: str = broadcast_object_list([stamp])[0]
-    return shared
 
 
 def output_folder() -> Path:

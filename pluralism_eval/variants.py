@@ -15,6 +15,7 @@ from typing import Any
 
 from pluralism_eval.distribution import mean_read, read, to_logprobs, total_variation
 from pluralism_eval.schema import Answer, Query, Reading
+from pluralism_eval.uncertainty import mixed
 
 FACTORS = ("order", "template", "sample")
 
@@ -85,6 +86,7 @@ def combine(queries: Sequence[Query], answers: Sequence[Answer]) -> Answer:
         return answers[0]
     readings = tuple(_reading(q, a) for q, a in zip(queries, answers, strict=True))
     mean, mass = mean_read([(r.distribution, r.mass) for r in readings])
+    least, samples = mixed([(r.distribution, r.mass, r.lower, r.samples) for r in readings])
     greedy = {
         q.order[a.greedy] if q.order and a.greedy >= 0 else a.greedy
         for q, a in zip(queries, answers, strict=True)
@@ -95,6 +97,8 @@ def combine(queries: Sequence[Query], answers: Sequence[Answer]) -> Answer:
         messages=tuple(m for a in answers for m in a.messages),
         selections=tuple(s for a in answers for s in a.selections),
         sent=tuple(s for a in answers for s in a.sent),
+        lower=least,
+        samples=samples,
         readings=readings,
     )
 
@@ -102,10 +106,18 @@ def combine(queries: Sequence[Query], answers: Sequence[Answer]) -> Answer:
 def _reading(query: Query, answer: Answer) -> Reading:
     shown, mass = read(answer.logprobs)
     order = query.order or tuple(range(len(shown)))
+    least = _listed(answer.lower, order) if answer.lower else ()
+    return Reading(
+        order, query.template, query.sample, _listed(shown, order), mass, least, answer.samples
+    )
+
+
+def _listed(shown: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
+    """Values by place → by option as listed."""
     listed = [0.0] * len(shown)
     for place, option in enumerate(order):
         listed[option] = shown[place]
-    return Reading(order, query.template, query.sample, tuple(listed), mass)
+    return tuple(listed)
 
 
 def spreads(readings: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -94,6 +94,12 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedLM]:
 NAMES = ("news_left", "news_center", "news_right", "social_left", "social_center", "social_right")
 
 
+@pytest.fixture(autouse=True)
+def own_replies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies of servers are kept by address, and addresses of test servers come again."""
+    monkeypatch.setattr("pluralism_eval.api.client.cache_root", lambda: tmp_path / "replies")
+
+
 @pytest.fixture
 def exported(tmp_path: Path) -> Callable[[str, list[dict[str, Any]]], str]:
     """Writes message files as the authors export them; returns the folder."""

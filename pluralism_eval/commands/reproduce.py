@@ -12,6 +12,7 @@ import yaml
 
 from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.planning.rows import LLM, MESSAGES
 from pluralism_eval.report.as_json import as_json
 from pluralism_eval.report.table import build as build_table
 from pluralism_eval.report.table import markdown
@@ -157,13 +158,13 @@ def _plan(
         print(json.dumps(written, indent=1))
         return
     print(markdown(plan.rows(made)))
-    llm, communities = made.total(communities=False), made.total(communities=True)
+    llm, communities = made.total(LLM), made.total(MESSAGES)
     print(
         f"\nLLM: {llm.calls:,} calls, {llm.prompt_tokens:,} prompt and {llm.new_tokens:,} new tokens\n"
         f"Communities: {communities.calls:,} messages to write, {communities.prompt_tokens:,} prompt and "
         f"{communities.new_tokens:,} new tokens (those of the pilot are in the store)"
     )
-    hours, money = made.hours(prices), made.money(prices)
+    hours, money = plan.hours(made, prices), plan.money(made, prices)
     device = (
         f"{arguments.tflops} TFLOP/s at {arguments.utilisation:.0%}"
         if arguments.tflops

@@ -46,6 +46,8 @@ class Output:
     """False if the length limit ended it."""
     prompt_tokens: int = 0
     """As the engine counts them."""
+    refused: str = ""
+    """``refusal`` or ``content_filter`` where a server would not write it."""
 
 
 class Engine(Protocol):

@@ -10,10 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pluralism_eval import ranks
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.communities import adapters, vllm
 from pluralism_eval.communities.catalogue import Community, load_pool
-from pluralism_eval.communities.engine import CANARIES, Engine, Job, Output, Proof, Sampling
+from pluralism_eval.communities.engine import CANARIES, Engine, Job, Proof, Sampling
 from pluralism_eval.communities.lora import LoraEngine
 from pluralism_eval.communities.prompted import PromptedEngine
 from pluralism_eval.communities.served import Endpoint, ServedEngine
@@ -83,6 +84,14 @@ class CommunityPool:
                     shown["adapter_commit"] = adapter.commit
             found.append(shown)
         return found
+
+    def api_counts(self) -> dict[str, dict[str, Any]]:
+        """Server → what happened to the requests for its messages."""
+        return {
+            f"communities at {engine.api.settings.base_url}": engine.api.report()
+            for engine in self._engines.values()
+            if isinstance(engine, ServedEngine)
+        }
 
     def proofs(self) -> dict[str, Proof]:
         """Community → liveness proof; ``not needed`` where every message was stored already."""
@@ -154,7 +163,7 @@ class CommunityPool:
             self._key(self.communities[i], prompt, query.sample)
             for (query, i), prompt in zip(wanted, prompts, strict=True)
         ]
-        known = self._stored(keys)
+        known = ranks.agree(self._stored(keys))
         by_place: dict[tuple[str, ...], dict[str, tuple[Community, str]]] = defaultdict(dict)
         for key, prompt, (_, i) in zip(keys, prompts, wanted, strict=True):
             if key not in known:
@@ -213,23 +222,29 @@ class CommunityPool:
         engine = self._engine(next(iter(jobs.values()))[0], llm)
         pending = [Job(key, c.name, p, _seed(key, 1)) for key, (c, p) in jobs.items()]
         done: dict[str, Message] = {}
-        with tqdm(total=len(pending), desc="messages", unit="message") as bar:
+        bar = tqdm(
+            total=len(pending), desc="messages", unit="message", disable=not ranks.is_first()
+        )
+        with bar:
             for attempt in range(1, _MAX_ATTEMPTS + 1):
-                empty: list[Job] = []
-                for chunk in _chunks(pending, engine.chunk):
-                    others = self._stored([job.key for job in chunk])
-                    done |= others
-                    bar.update(len(others))
-                    todo = [job for job in chunk if job.key not in others]
-                    if not todo:
-                        continue
-                    for job, out in self._write_all(engine, todo, attempt, done):
-                        if out.text or attempt == _MAX_ATTEMPTS:
-                            bar.update(1)
-                        else:
-                            empty.append(job)
+
+                def write(chunk: list[Job], attempt: int = attempt) -> dict[str, Message]:
+                    found = self._stored([job.key for job in chunk])
+                    todo = [job for job in chunk if job.key not in found]
+                    if todo:
+                        self._write_all(engine, todo, attempt, found)
+                    bar.update(len(found))
+                    return found
+
+                seed = ranks.agree(random.SystemRandom().getrandbits(64))
+                chunks = _chunks(pending, engine.chunk, seed)
+                for found in ranks.by_turns(chunks, write, self.usage):
+                    done |= found
+                bar.update(len(done) - bar.n)
                 pending = [
-                    Job(j.key, j.community, j.prompt, _seed(j.key, attempt + 1)) for j in empty
+                    Job(j.key, j.community, j.prompt, _seed(j.key, attempt + 1))
+                    for j in pending
+                    if j.key not in done
                 ]
                 if not pending:
                     break
@@ -237,15 +252,17 @@ class CommunityPool:
 
     def _write_all(
         self, engine: Engine, jobs: Sequence[Job], attempt: int, done: dict[str, Message]
-    ) -> list[tuple[Job, Output]]:
+    ) -> None:
         """One chunk: outputs go to the store as they come, also when the engine fails midway."""
-        outputs: list[tuple[Job, Output]] = []
         waiting: dict[str, Any] = {}
         try:
             for job, out in engine.generate(jobs, self._sampling):
-                outputs.append((job, out))
                 self.usage.add(1, out.prompt_tokens, out.n_tokens)
-                if out.text or attempt == _MAX_ATTEMPTS:
+                if out.refused:  # for this run only: the next may get an answer
+                    done[job.key] = Message(
+                        job.community, "", out.n_tokens, True, attempt, refused=out.refused
+                    )
+                elif out.text or attempt == _MAX_ATTEMPTS:
                     waiting[job.key] = {
                         "community": job.community,
                         "prompt": job.prompt,
@@ -254,11 +271,10 @@ class CommunityPool:
                         "stopped": out.stopped,
                         "attempts": attempt,
                     }
-                if len(waiting) >= _WRITE_EVERY:
+                if len(waiting) >= _WRITE_EVERY:  # servers' replies are stored already, each at once
                     self._keep(waiting, done)
         finally:
             self._keep(waiting, done)
-        return outputs
 
     def _keep(self, rows: dict[str, Any], done: dict[str, Message]) -> None:
         """Store ``rows``; what another process stored meanwhile under a key stays, and counts."""
@@ -334,16 +350,16 @@ def _seed(key: str, attempt: int) -> int:
     return int(digest([key, attempt])[:15], 16)
 
 
-def _chunks(jobs: Sequence[Job], size: int) -> list[list[Job]]:
+def _chunks(jobs: Sequence[Job], size: int, seed: int) -> list[list[Job]]:
     """Prompts of like length together; the longest first, so that what cannot fit fails early.
 
-    The other chunks come in an order of this process's own: several processes on one store then
-    rarely write the same.
+    The other chunks come in an order of this run's own: several runs on one store then rarely write
+    the same.
     """
     order = sorted(jobs, key=lambda job: -len(job.prompt))
     chunks = [order[start : start + size] for start in range(0, len(order), size)]
     rest = chunks[1:]
-    random.SystemRandom().shuffle(rest)
+    random.Random(seed).shuffle(rest)
     return chunks[:1] + rest
 
 

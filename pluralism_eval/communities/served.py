@@ -3,14 +3,15 @@ name a community, concurrent requests."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
+from pluralism_eval.api.client import Api, Call
+from pluralism_eval.api.replies import Reply
+from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
-from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.errors import raise_all
 
 _NOISE_FACTOR = 5.0
 _PROOF_TOKENS = 24
@@ -29,7 +30,7 @@ class Endpoint:
 
 
 class ServedEngine:
-    """Writes messages by requests; retries and back-off are the ``openai`` client's."""
+    """Writes messages by requests, under the limits and counts of :class:`pluralism_eval.api.client.Api`."""
 
     chunk = 256
 
@@ -47,40 +48,33 @@ class ServedEngine:
             api_key_variable: environment variable with the key; servers without keys need none.
             concurrency: requests in flight.
         """
-        from openai import OpenAI
-
-        self._url, self._endpoints, self._concurrency = base_url, dict(endpoints), concurrency
-        key = os.environ.get(api_key_variable) or "none"
-        self._client = OpenAI(base_url=base_url, api_key=key, max_retries=5, timeout=600)
+        self._url, self._endpoints = base_url, dict(endpoints)
+        self.api = Api(
+            ApiSettings(
+                base_url=base_url.rstrip("/"),
+                api_key_variable=api_key_variable,
+                concurrency=concurrency,
+                timeout=600,
+            )
+        )
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         """Raises PluralismError for a request that failed for good, after the others came in."""
-        failed: list[str] = []
-        with ThreadPoolExecutor(self._concurrency) as threads:
-            running = {threads.submit(self._message, job, sampling): job for job in jobs}
-            try:
-                for future in as_completed(running):
-                    try:
-                        output = future.result()
-                    except PluralismError as error:
-                        failed.append(f"{running[future].community}: {error}")
-                        continue
-                    yield running[future], output
-            finally:
-                threads.shutdown(wait=False, cancel_futures=True)
-        raise_all(f"messages from {self._url}", list(dict.fromkeys(failed)))
+        calls = [self._message(job, sampling) for job in jobs]
+        for i, reply in self.api.ask(calls, "messages"):
+            yield jobs[i], _output(reply)
 
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:
         """Greedy answers of each name against its base's, on the canaries.
 
         They must differ in text, or in log-probability by more than the base differs from itself.
         """
-        served = self._served()
+        served = self.api.models()
         missing = [
-            f"{name}: model {wanted!r} is not served; {self._url} has {', '.join(served)}"
+            f"{name}: model {wanted!r} is not served; {self._url} has {', '.join(served or [])}"
             for name in names
             for wanted in (self._endpoints[name].model, self._endpoints[name].base)
-            if wanted and wanted not in served
+            if served is not None and wanted and wanted not in served
         ]
         raise_all(f"communities on {self._url}", missing)
         proofs: dict[str, Proof] = {}
@@ -113,27 +107,22 @@ class ServedEngine:
         raise_all("dead community LMs", problems)
         return proofs
 
-    def _served(self) -> list[str]:
-        models = self._call(self._client.models.list)
-        return [model.id for model in models.data]
-
     def _greedy(self, model: str) -> list[tuple[str, float | None]]:
-        """(text, log-probability of it or None) for each canary."""
+        """(text, log-probability of it or None) for each canary; asked anew each time."""
         found = []
         for text in CANARIES:
-            reply = self._call(
-                self._client.completions.create,
-                model=model, prompt=text, max_tokens=_PROOF_TOKENS, temperature=0, logprobs=1,
-            )  # fmt: skip
+            body = {
+                "model": model, "prompt": text, "max_tokens": _PROOF_TOKENS, "temperature": 0, "logprobs": 1,
+            }  # fmt: skip
+            reply = self.api.fresh(Call("completions", body))
             choice = reply.choices[0]
-            values = getattr(choice.logprobs, "token_logprobs", None) or []
-            known = [value for value in values if value is not None]
+            known = [value for value in choice.logprobs if value is not None]
             found.append((choice.text, sum(known) if known else None))
         return found
 
-    def _message(self, job: Job, sampling: Sampling) -> Output:
+    def _message(self, job: Job, sampling: Sampling) -> Call:
         endpoint = self._endpoints[job.community]
-        common = {
+        body = {
             "model": endpoint.model,
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -145,27 +134,20 @@ class ServedEngine:
                 {"role": "system", "content": endpoint.persona},
                 {"role": "user", "content": job.prompt},
             ]
-            reply = self._call(self._client.chat.completions.create, messages=turns, **common)
-            text = reply.choices[0].message.content
-        else:
-            reply = self._call(self._client.completions.create, prompt=job.prompt, **common)
-            text = reply.choices[0].text
-        new, prompt = (
-            (reply.usage.completion_tokens, reply.usage.prompt_tokens) if reply.usage else (0, 0)
-        )
-        stopped = reply.choices[0].finish_reason == "stop"
-        return Output((text or "").strip(), new, stopped, prompt)
+            return Call("chat", {"messages": turns, **body})
+        return Call("completions", {"prompt": job.prompt, **body})
 
-    def _call(self, function: Any, **arguments: Any) -> Any:
-        from openai import OpenAIError
 
-        try:
-            return function(**arguments)
-        except OpenAIError as error:
-            reason = str(error).splitlines()[0] if str(error) else ""
-            raise PluralismError(
-                f"{self._url} failed: {type(error).__name__}: {reason[:300]}"
-            ) from error
+def _output(reply: Reply) -> Output:
+    choice = reply.choices[0]
+    paid = not reply.stored
+    return Output(
+        choice.text.strip(),
+        reply.new_tokens,
+        choice.finish == "stop",
+        reply.prompt_tokens if paid else 0,
+        choice.refused,
+    )
 
 
 def _gap(a: Sequence[tuple[str, float | None]], b: Sequence[tuple[str, float | None]]) -> float:

@@ -15,7 +15,10 @@ import numpy as np
 from scipy.special import logsumexp
 from tqdm import tqdm
 
+from pluralism_eval import ranks
+from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.batches import fixed_size, generation_batches
 from pluralism_eval.schema import OptionScores, Turn
 from pluralism_eval.usage import Usage
 
@@ -74,6 +77,31 @@ class HarnessLLM:
         flat = iter(self.generate([p for p in prompts for _ in range(n)], settings))
         return [[next(flat) for _ in range(n)] for _ in prompts]
 
+    def refused(self, prompt: Any) -> str:
+        """How the server refused ``prompt`` in this run (``refusal``, ``content_filter``); else empty."""
+        return ""
+
+    def api_counts(self) -> dict[str, Any]:
+        """What happened to its requests, where it is a server asked by ourselves; else empty."""
+        return {}
+
+    @property
+    def takes_schema(self) -> bool:
+        """True where ``json_schema`` in generation settings binds the answer's form."""
+        return False
+
+    def resolve(self, readout: str) -> str:
+        """The readout that ``readout`` comes to with this LLM.
+
+        Raises:
+            PluralismError: it needs a server (``llm=openai``).
+        """
+        if readout in ("echo", "top_logprobs"):
+            raise PluralismError(
+                f"readout={readout} reads a server's replies (llm=openai); {self.name} is read with readout=options"
+            )
+        return readout
+
     @property
     def _fixed_seed(self) -> bool:
         from lm_eval.models.api_models import TemplateAPI
@@ -98,6 +126,7 @@ class HarnessLLM:
         prompts: Sequence[str],
         letters: Sequence[Sequence[str]],
         top_tokens: int | None = None,
+        readout: str = "letters",
     ) -> list[OptionScores]:
         """Probability of each option letter as next text, its spellings (``A``, `` A``) summed.
 
@@ -105,6 +134,7 @@ class HarnessLLM:
             prompts: [n_prompts].
             letters: [n_prompts][n_options].
             top_tokens: only for models with a full distribution (:class:`HFLLM`).
+            readout: what :meth:`resolve` gave; servers have more than one.
         """
         if top_tokens is not None:
             raise PluralismError(
@@ -191,11 +221,42 @@ class HFLLM(HarnessLLM):
         self._can_score = True
         self._by_text: dict[str, list[int]] | None = None
 
+    def generate(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+        """See the base class; samples are seeded a batch, by torch's seed and the batch.
+
+        They do not depend on what was drawn before, in this process or another.
+        """
+        if not prompts or not settings.get("do_sample"):
+            return super().generate(prompts, settings)
+        import torch
+
+        requests = [
+            self._instance("generate_until", (prompt, dict(settings)), i)
+            for i, prompt in enumerate(prompts)
+        ]
+        found: dict[int, str] = {}
+        with fixed_size(self.inner) as size:
+            batches = generation_batches(self.inner, requests, size)
+
+            def sample(batch: list[int]) -> list[str]:
+                key = [torch.initial_seed(), batch, [prompts[i] for i in batch]]
+                device = self.inner.device
+                with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                    torch.manual_seed(int(digest(key)[:15], 16))
+                    return [str(t) for t in self.inner.generate_until([requests[i] for i in batch])]
+
+            for batch, part in zip(batches, ranks.by_turns(batches, sample), strict=True):
+                found |= dict(zip(batch, part, strict=True))
+        texts = [found[i] for i in range(len(prompts))]
+        self.count(prompts, texts)
+        return texts
+
     def option_logprobs(
         self,
         prompts: Sequence[str],
         letters: Sequence[Sequence[str]],
         top_tokens: int | None = None,
+        readout: str = "letters",
     ) -> list[OptionScores]:
         """See the base class; one forward pass per distinct prompt, batched by token count.
 
@@ -206,20 +267,30 @@ class HFLLM(HarnessLLM):
         tokens = [self.inner.tok_encode(prompt) for prompt, _ in wanted]
         self.usage.add(len(wanted), sum(map(len, tokens)))
         order = sorted(range(len(wanted)), key=lambda i: -len(tokens[i]))
+        batches = []
+        while order:
+            rows = max(1, self.batch_tokens // len(tokens[order[0]]))
+            batches.append(order[:rows])
+            order = order[rows:]
         found: dict[int, OptionScores] = {}
         with tqdm(
             total=len(wanted),
             desc="options",
             unit="prompt",
-            disable=None if len(wanted) > 1 else True,
+            disable=None if len(wanted) > 1 and ranks.is_first() else True,
         ) as bar:
-            while order:
-                rows = max(1, self.batch_tokens // len(tokens[order[0]]))
-                batch, order = order[:rows], order[rows:]
+
+            def scores(batch: list[int]) -> list[OptionScores]:
                 logprobs = self._next_token_logprobs([tokens[i] for i in batch])
-                for i, row in zip(batch, logprobs, strict=True):
-                    found[i] = self._read(row, wanted[i][1], top_tokens)
                 bar.update(len(batch))
+                return [
+                    self._read(row, wanted[i][1], top_tokens)
+                    for i, row in zip(batch, logprobs, strict=True)
+                ]
+
+            for batch, part in zip(batches, ranks.by_turns(batches, scores), strict=True):
+                found |= dict(zip(batch, part, strict=True))
+            bar.update(len(wanted) - bar.n)
         index = {pair: i for i, pair in enumerate(wanted)}
         return [found[index[p, tuple(o)]] for p, o in zip(prompts, letters, strict=True)]
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 from weakref import WeakValueDictionary
 
+from pluralism_eval import ranks
+from pluralism_eval.api.settings import ANSWER_FIELDS, parse_api
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.llm import embedded
+from pluralism_eval.llm import batches, embedded
 from pluralism_eval.llm.harness import HFLLM, HarnessLLM
+from pluralism_eval.secrets import is_secret_name
 from pluralism_eval.settings import Settings
 
+log = logging.getLogger(__name__)
 _EMBEDDED_BATCH = 8  # 1 makes it wait for memory; auto would try out 64 x 8192 tokens first
 _alive: WeakValueDictionary[str, HarnessLLM] = WeakValueDictionary()
 
@@ -41,9 +46,11 @@ def load_llm(
         kind, args = "hf", _arguments(settings)
         if batch_size in (None, 1, "1") or str(batch_size).startswith("auto"):
             batch_size = _EMBEDDED_BATCH
+    elif kind == "openai":
+        return _openai(settings)
     elif kind not in model_registry:
         raise PluralismError(
-            f"llm={kind!r} is unknown. Allowed: embedded, {', '.join(sorted(model_registry.keys()))}"
+            f"llm={kind!r} is unknown. Allowed: embedded, openai, {', '.join(sorted(model_registry.keys()))}"
         )
     if isinstance(batch_size, str) and batch_size.isdigit():
         batch_size = int(batch_size)
@@ -52,6 +59,8 @@ def load_llm(
         device = device if device and not device.startswith("cuda") else _device(device)
         if device == "cpu" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else accelerate sees one process
+            # not cpu:0: weights are then loaded, and aligned in memory, as in a single process
+            os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     key = digest([kind, args, batch_size, max_batch_size, device, settings.batch_tokens])
     if key not in _alive:
         inner = get_model(kind).create_from_arg_obj(
@@ -59,6 +68,22 @@ def load_llm(
         )
         _join_ranks(inner)
         llm = _wrapper(inner)(inner, _identity(settings, args), settings.batch_tokens)
+        _alive[key] = llm
+        return llm
+    return _alive[key]
+
+
+def _openai(settings: Settings) -> HarnessLLM:
+    """A server is asked by one process; it is that process's concurrency that matters."""
+    from pluralism_eval.llm.openai_api import OpenAILLM
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise PluralismError(
+            "llm=openai runs in one process: start it without a launcher and raise concurrency in llm_args instead"
+        )
+    api, key = parse_api(settings.llm_args), digest([settings.llm_args, settings.batch_tokens])
+    if key not in _alive:
+        llm = OpenAILLM(api, _identity(settings, dict(settings.llm_args)), settings.batch_tokens)
         _alive[key] = llm
         return llm
     return _alive[key]
@@ -81,12 +106,19 @@ def _arguments(settings: Settings) -> dict[str, Any]:
 
 
 def _join_ranks(inner: Any) -> None:
-    """Processes of one launch share the docs on CPUs too; lm-eval's ``hf`` does so on GPUs only."""
+    """Processes of one launch work together, see :mod:`pluralism_eval.ranks`: on GPUs and on CPUs."""
     accelerator = getattr(inner, "accelerator", None)
-    if accelerator is None or inner.world_size > 1 or accelerator.device.type != "cpu":
+    if accelerator is None and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+        log.warning(
+            "accelerate launch --cpu starts one process, whatever --num_processes says. Give --multi_gpu in its place "
+            "(on CPUs too), or use torchrun --nproc_per_node N -m lm_eval"
+        )
+    if accelerator is None or accelerator.num_processes < 2:
         return
-    if accelerator.num_processes > 1:
-        inner._rank, inner._world_size = accelerator.process_index, accelerator.num_processes
+    batches.join(inner)
+    if not ranks.is_first() and os.environ.get("LOCAL_RANK") == "0":
+        # the first process of a further machine: lm-eval would write results there as well
+        os.environ["LOCAL_RANK"] = str(accelerator.process_index)
 
 
 def _device(asked: str | None) -> str:
@@ -109,13 +141,15 @@ def _wrapper(inner: Any) -> type[HarnessLLM]:
     return HFLLM if causal else HarnessLLM
 
 
-_SECRET = ("key", "token", "secret", "password", "header")
-
-
 def _identity(settings: Settings, args: dict[str, Any]) -> str:
     """Name and arguments, without secrets and without the cache folder of the embedded model."""
-    shown = {k: v for k, v in args.items() if not any(word in k.lower() for word in _SECRET)}
+    shown = {k: v for k, v in args.items() if not is_secret_name(k)}
     if settings.llm == "embedded":
         shown["pretrained"] = embedded.HUB_ID
+    if settings.llm == "openai":  # how fast and how dear changes no answer
+        api = parse_api(args)
+        shown = {"model": api.model, "base_url": api.base_url, "api": api.api} | {
+            k: v for k, v in shown.items() if k in ANSWER_FIELDS
+        }
     rest = ",".join(f"{k}={v}" for k, v in sorted(shown.items()))
     return f"{settings.llm}({rest})"

@@ -32,10 +32,10 @@ def named_settings(spec: str, setting: str, prefix: str = "") -> Settings:
 
     llm, _, rest = spec.removeprefix(prefix).partition(":")
     allowed = {n for n in model_registry.keys() if n.removeprefix("pluralism_") not in METHODS}  # noqa: SIM118
-    if llm not in {"embedded", *allowed}:
+    if llm not in {"embedded", "openai", *allowed}:
         raise PluralismError(
             f"{setting}={spec!r}: {llm!r} is no LLM. Allowed: {prefix}NAME or {prefix}NAME:key=value;key=value "
-            f"with one of embedded, {', '.join(sorted(allowed))}"
+            f"with one of embedded, openai, {', '.join(sorted(allowed))}"
         )
     try:
         settings = parse("vanilla", {"llm": llm, "llm_args": rest or None})
@@ -67,7 +67,9 @@ def check_client(settings: Settings, given: str, prefix: str = "") -> None:
     try:
         if settings.llm == "hf" and "gguf_file" not in settings.llm_args:
             _read_configuration(settings)
-        elif settings.llm != "embedded" and issubclass(get_model(settings.llm), TemplateAPI):
+        elif settings.llm == "openai" or (
+            settings.llm != "embedded" and issubclass(get_model(settings.llm), TemplateAPI)
+        ):
             load_llm(settings)
     except Exception as error:  # whatever a client may raise, it means the same here
         what = "model cannot be found" if settings.llm == "hf" else "client cannot be built"

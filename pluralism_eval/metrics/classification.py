@@ -10,6 +10,7 @@ from typing import Any
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from pluralism_eval.distribution import read
+from pluralism_eval.metrics import bounds
 from pluralism_eval.metrics.metric import Metric, means, with_errors
 from pluralism_eval.metrics.summary import Of
 from pluralism_eval.presets import get_preset
@@ -147,8 +148,9 @@ def _metrics() -> list[Metric]:
     return [
         *scores,
         *means("option_mass", higher=True),
-        *means("unparsed"),
-        *means("acc_uniform", higher=True, baseline=True),
+        *means("unparsed", "hidden_probability"),
+        *means("acc_uniform", "acc_lower", "acc_upper", higher=True, baseline=True),
+        Metric("acc_sampling_error", Of(bounds.error_of_mean), baseline=True),
         *constant,
     ]
 
@@ -161,6 +163,10 @@ def vk(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
     distribution, mass = read([float(result[0]) for result in results])
     label = distribution.index(max(distribution)) if mass > 0 else UNPARSED
     pair = (int(doc["target"]), label)
+    right = float(pair[0] == pair[1])
+    least, samples = bounds.least_of(results, distribution), bounds.samples_of(results)
+    exact = sum(least) >= 1 - bounds.EXACT
+    lower, upper = (right, right) if exact else bounds.match_bounds(least, pair[0])
     ruled = (*pair, doc["pluralism"]["preset"])
     scores = {
         **dict.fromkeys(("acc", "balanced_acc"), pair),
@@ -170,6 +176,12 @@ def vk(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "option_mass": mass,
         "unparsed": float(mass == 0),
         "acc_uniform": 1 / len(distribution),
+        "acc_lower": lower,
+        "acc_upper": upper,
+        "acc_sampling_error": bounds.sampling_error(
+            distribution, samples, lambda d: float(d.index(max(d)) == pair[0]), [doc["id"], pair[0]]
+        ),
+        "hidden_probability": 0.0 if exact else 1 - sum(least),
     }
     for name in _SCORES:
         scores |= {f"{name}_first": scores[name], f"{name}_majority": scores[name]}

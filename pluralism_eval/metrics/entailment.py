@@ -22,6 +22,7 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
+from pluralism_eval import ranks
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.presets import PAPER_NLI, REFERENCE_NLI, WANLI
@@ -112,6 +113,7 @@ def load_scorer(name: str) -> Scorer:
     return ClassifierScorer(name)
 
 
+@ranks.together()
 def score_pairs(name: str, pairs: Sequence[Pair]) -> dict[Pair, Scores]:
     """Label probabilities of every distinct pair; each is computed once and kept on disk.
 
@@ -123,18 +125,23 @@ def score_pairs(name: str, pairs: Sequence[Pair]) -> dict[Pair, Scores]:
     scorer = load_scorer(name)
     store = Store(cache_root() / "nli.sqlite", "nli")
     keys = {pair: digest([scorer.identity, *pair]) for pair in unique}
-    known = store.get(list(keys.values()))
+    known = ranks.agree(store.get(list(keys.values())))
     todo = sorted((p for p in unique if keys[p] not in known), key=lambda p: -len(p[0]) - len(p[1]))
-    with tqdm(total=len(todo), desc="entailment", unit="pair", disable=not todo) as bar:
-        for start in range(0, len(todo), scorer.lot):
-            part = todo[start : start + scorer.lot]
+    lots = [todo[start : start + scorer.lot] for start in range(0, len(todo), scorer.lot)]
+    silent = not todo or not ranks.is_first()
+    with tqdm(total=len(todo), desc="entailment", unit="pair", disable=silent) as bar:
+
+        def score(lot: list[Pair]) -> dict[str, list[float]]:
             rows = {
                 keys[p]: [float(v) for v in row]
-                for p, row in zip(part, scorer.probabilities(part), strict=True)
+                for p, row in zip(lot, scorer.probabilities(lot), strict=True)
             }
             store.put(rows)
+            bar.update(len(lot))
+            return rows
+
+        for rows in ranks.by_turns(lots, score, getattr(scorer, "usage", None)):
             known |= rows
-            bar.update(len(part))
     scores: dict[Pair, Scores] = {pair: tuple(known[key]) for pair, key in keys.items()}
     _warn(
         name, scorer.truncated(unique), "longer than the scorer reads: their ends were cut", unique

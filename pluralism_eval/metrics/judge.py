@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from pluralism_eval import ranks
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.context import fit
 from pluralism_eval.errors import PluralismError
@@ -133,6 +134,7 @@ class Judge:
         """``response`` with a sentence that tells the judge to choose it."""
         return self._prompts.render("judge", "injection", response=response, place=place)
 
+    @ranks.together()
     def ask(self, questions: Sequence[Shown]) -> list[Said]:
         """[n_questions] replies, in their order.
 
@@ -145,15 +147,20 @@ class Judge:
             prompt: digest([self.name, self._chat, _DECODING, prompt])
             for prompt, _ in unique.values()
         }
-        known = store.get(list(keys.values()))
+        known = ranks.agree(store.get(list(keys.values())))
         todo = sorted((p for p, key in keys.items() if key not in known), key=lambda p: -len(p))
-        with tqdm(total=len(todo), desc="judge", unit="verdict", disable=not todo) as bar:
-            for start in range(0, len(todo), _LOT):
-                part = todo[start : start + _LOT]
-                rows = {keys[p]: r for p, r in zip(part, self._replies(part), strict=True)}
+        lots = [todo[start : start + _LOT] for start in range(0, len(todo), _LOT)]
+        silent = not todo or not ranks.is_first()
+        with tqdm(total=len(todo), desc="judge", unit="verdict", disable=silent) as bar:
+
+            def judge(lot: list[str]) -> dict[str, str]:
+                rows = {keys[p]: r for p, r in zip(lot, self._replies(lot), strict=True)}
                 store.put(rows)
+                bar.update(len(lot))
+                return rows
+
+            for rows in ranks.by_turns(lots, judge, self._llm.usage):
                 known |= rows
-                bar.update(len(part))
         said = {
             shown: Said(known[keys[prompt]], parse_verdict(known[keys[prompt]]), cut)
             for shown, (prompt, cut) in unique.items()

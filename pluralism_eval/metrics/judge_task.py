@@ -10,6 +10,7 @@ from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
 
+from pluralism_eval import ranks
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.data.docs import build_docs, read_items, shared_meta
 from pluralism_eval.data.sources import input_file
@@ -198,6 +199,7 @@ def _baseline(plan: Plan, instances: Sequence[Any]) -> tuple[str, list[str]]:
     return _vanilla(plan.llm, instances)
 
 
+@ranks.together()
 def _vanilla(settings: Settings, instances: Sequence[Any]) -> tuple[str, list[str]]:
     """The LLM's own answers to the run's own prompts, decoded as a method's responses are.
 
@@ -211,16 +213,20 @@ def _vanilla(settings: Settings, instances: Sequence[Any]) -> tuple[str, list[st
     keys = [digest([llm.name, str(p), d]) for p, d in zip(prompts, decoding, strict=True)]
     store = Store(cache_root() / "judge.sqlite", "vanilla")
     greedy = {k for k, d in zip(keys, decoding, strict=True) if not d.get("do_sample")}
-    texts: dict[str, str] = store.get(sorted(greedy))
+    texts: dict[str, str] = ranks.agree(store.get(sorted(greedy)))
     todo = [i for i, key in enumerate(keys) if key not in texts]
     log.warning(
         "baseline=vanilla: %s writes %d responses, %d are known", llm.name, len(todo), len(texts)
     )
-    for start in range(0, len(todo), _LOT):
-        part = todo[start : start + _LOT]
-        found = llm.generate([prompts[i] for i in part], decoding[part[0]])
-        new = {keys[i]: text for i, text in zip(part, found, strict=True)}
+
+    def write(lot: list[int]) -> dict[str, str]:
+        found = llm.generate([prompts[i] for i in lot], decoding[lot[0]])
+        new = {keys[i]: text for i, text in zip(lot, found, strict=True)}
         store.put({key: text for key, text in new.items() if key in greedy})
+        return new
+
+    lots = [todo[start : start + _LOT] for start in range(0, len(todo), _LOT)]
+    for new in ranks.by_turns(lots, write, llm.usage):
         texts |= new
     return name, [texts[key] for key in keys]
 

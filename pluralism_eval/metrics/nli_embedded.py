@@ -66,8 +66,9 @@ class EmbeddedScorer:
         """[n_pairs][4]: affirmed, alone, affirmed - denied, affirmed - alone."""
         affirmed = self._likelihood([(self._AFFIRMED.format(premise=p), h) for p, h in pairs])
         denied = self._likelihood([(self._DENIED.format(premise=p), h) for p, h in pairs])
-        new = [h for h in dict.fromkeys(h for _, h in pairs) if h not in self._alone]
-        self._alone.update(zip(new, self._likelihood([(self._ALONE, h) for h in new]), strict=True))
+        for h in dict.fromkeys(h for _, h in pairs):
+            if h not in self._alone:  # one row a pass: it is kept, whatever it was first asked with
+                self._alone[h] = float(self._likelihood([(self._ALONE, h)])[0])
         alone = np.array([self._alone[h] for _, h in pairs])
         return np.stack([affirmed, alone, affirmed - denied, affirmed - alone], axis=1)
 

@@ -20,6 +20,7 @@ from pluralism_eval.llm.named import check_client, named_settings, takes_turns
 from pluralism_eval.metrics.entailment import JUDGE, LABELS, Pair
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.replies import parse_option
+from pluralism_eval.usage import Usage
 
 LETTERS = ("A", "B", "C")
 """Of LABELS, in the prompt."""
@@ -53,6 +54,11 @@ class JudgeScorer:
         how = "scored" if self._scores else "generated"
         wording = self._prompts.texts["entailment"]["judge"]
         self.identity = f"{JUDGE}{self._llm.name}:{how}:{digest([wording, LETTERS])[:16]}"
+
+    @property
+    def usage(self) -> Usage:
+        """Of the LLM, which may be the run's own."""
+        return self._llm.usage
 
     def probabilities(self, pairs: Sequence[Pair]) -> np.ndarray:
         """See :class:`Scorer`; a premise that does not fit the context window is cut."""

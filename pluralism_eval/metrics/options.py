@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from statistics import fmean
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from pluralism_eval.cache import digest
 from pluralism_eval.distribution import entropy, read
-from pluralism_eval.metrics import distance, scales
+from pluralism_eval.metrics import bounds, distance, scales
 from pluralism_eval.metrics.distance import js_distance
 from pluralism_eval.metrics.metric import Metric, cluster_of, groups, means, with_errors
 from pluralism_eval.metrics.summary import NAN, MeanOf, Of, macro
@@ -98,13 +98,16 @@ def _distances(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
     places = scales.positions(list(doc["options"]))
     others = list(doc.get("others") or [])
     both = (cluster_of(doc), p, gold)
+    least, samples = bounds.least_of(results, p), bounds.samples_of(results)
+    matched = float(mass > 0 and p.index(max(p)) == gold.index(max(gold)))
     return {
         "jsd": js_distance(p, gold),
+        **_uncertain(doc, p, least, samples, matched),
         "jsd_base2": js_distance(p, gold, base=2),
         "total_variation": distance.total_variation(p, gold),
         "wasserstein": distance.wasserstein(p, gold, places) if places else NAN,
         "kl": distance.kl_divergence(p, gold),
-        "match": float(mass > 0 and p.index(max(p)) == gold.index(max(gold))),
+        "match": matched,
         "mode_match": distance.mode_match(p, gold),
         "entropy": entropy(p),
         "gold_entropy": entropy(gold),
@@ -119,6 +122,28 @@ def _distances(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "jsd_majority": gold,
         "jsd_others": js_distance(others, gold) if others else NAN,
         "jsd_split_half": split_half(doc)[0],
+    }
+
+
+def _uncertain(
+    doc: Doc, p: list[float], least: list[float], samples: float, matched: float
+) -> dict[str, float]:
+    """Bounds from what a server did not show, and errors from sampling; both 0 wide where exact."""
+    gold = list(doc["gold"])
+    target, hidden = gold.index(max(gold)), max(0.0, 1.0 - sum(least))
+    exact = hidden <= bounds.EXACT
+    distances = bounds.distance_bounds(least, gold)
+    matches = (matched, matched) if exact else bounds.match_bounds(least, target)
+    seed = [doc["id"], gold]
+    error = partial(bounds.sampling_error, p, samples, seed=seed)
+    return {
+        "jsd_lower": distances[0],
+        "jsd_upper": distances[1],
+        "jsd_sampling_error": error(score=lambda d: js_distance(d, gold)),
+        "match_lower": matches[0],
+        "match_upper": matches[1],
+        "match_sampling_error": error(score=lambda d: float(d.index(max(d)) == target)),
+        "hidden_probability": 0.0 if exact else hidden,
     }
 
 
@@ -209,7 +234,11 @@ def _distance_metrics() -> list[Metric]:
         *means(
             "match", "mode_match", "entropy", "gold_entropy", "option_mass", "ordinal", higher=True
         ),
-        *means("unparsed"),
+        *means("unparsed", "hidden_probability"),
+        *means("jsd_lower", "jsd_upper", baseline=True),
+        *means("match_lower", "match_upper", higher=True, baseline=True),
+        Metric("jsd_sampling_error", Of(bounds.error_of_mean), baseline=True),
+        Metric("match_sampling_error", Of(bounds.error_of_mean), baseline=True),
         Metric("jsd_calibrated", MeanOf(jsd_calibrated)),
         Metric("temperature", Of(temperature), baseline=True),
         *means(

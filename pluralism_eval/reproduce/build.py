@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.llm.harness import HarnessLLM
-from pluralism_eval.llm.load import load_llm
+from pluralism_eval.planning.pilot import held
 from pluralism_eval.reproduce import cells, patching
 from pluralism_eval.reproduce.cells import Cell
 from pluralism_eval.reproduce.targets import MC, POOLS, Row, Target
 from pluralism_eval.results import Run
-from pluralism_eval.settings import parse
 from pluralism_eval.study import RunSpec, StudyLLM, execute
 
 EMBEDDED_LIMIT = 12
@@ -96,9 +95,7 @@ def run_all(
 
 def held_llm(spec: RunSpec, options: Options) -> HarnessLLM:
     """The LLM of ``spec``, to be kept by whoever runs it more than once."""
-    own = {"llm": spec.llm.llm, "llm_args": dict(spec.llm.llm_args)}
-    own |= {k: spec.settings[k] for k in ("batch_tokens",) if k in spec.settings}
-    return load_llm(parse("vanilla", own), options.batch_size, device=options.device)
+    return held(spec, options.batch_size, options.device)
 
 
 def cells_of(target: Target, done: Sequence[tuple[Entry, Run]]) -> list[Cell]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.planning.pilot import spaced
 from pluralism_eval.reproduce import cells, paper, patching
-from pluralism_eval.reproduce.plan import _spaced
 from pluralism_eval.reproduce.targets import GOQA, POOLS, TARGETS, target_of
 from pluralism_eval.study import RunSpec, StudyLLM, parse_llm, read_study
 from pluralism_eval.usage import Usage
@@ -165,5 +165,5 @@ def test_usage_counts_and_what_they_stand_for() -> None:
     later = used.plus(Usage(1, 5, 5))
     assert later.since(used) == Usage(1, 5, 5)
     assert used.flops(7e9) == 2 * 7e9 * 110
-    assert _spaced(12, 4) == [1, 4, 7, 10]
-    assert _spaced(3, 6) == [0, 1, 2]
+    assert spaced(12, 4) == [1, 4, 7, 10]
+    assert spaced(3, 6) == [0, 1, 2]

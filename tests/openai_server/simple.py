@@ -1,4 +1,4 @@
-"""A local OpenAI-compatible server for tests: model list, completions, chat."""
+"""A small OpenAI-compatible server whose every answer is one function: model list, completions, chat."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def serve(names: list[str], answer: Callable[[dict[str, Any]], Reply]) -> Iterat
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/v1"
     finally:

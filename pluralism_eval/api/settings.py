@@ -1,0 +1,159 @@
+"""What ``llm=openai`` and served communities may be told about their server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, get_type_hints
+
+from pluralism_eval.errors import raise_all
+from pluralism_eval.secrets import is_secret_name, secret_in_url
+
+OPENAI = "https://api.openai.com/v1"
+KINDS = ("chat", "completions")
+ANSWER_FIELDS = ("extra", "omit", "top_logprobs", "max_length", "tokenizer")
+"""Besides model, base_url and api: what an answer may depend on."""
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """Arguments of ``llm=openai``. Limits are of one run."""
+
+    model: str = ""
+    """Its name on the server."""
+    base_url: str = OPENAI
+    api: str = "chat"
+    """``chat`` or ``completions``."""
+    api_key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; servers without keys need none."""
+    concurrency: int = 16
+    """Requests in flight."""
+    timeout: float = 120.0
+    """Seconds until a request is given up and tried again."""
+    max_retries: int = 8
+    """Of requests that failed for a passing reason (408, 409, 429, 5xx, no connection)."""
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    """Prompt and new tokens; estimated before, corrected after a reply."""
+    price_in: float | None = None
+    """Money for a million prompt tokens."""
+    price_out: float | None = None
+    """Money for a million new tokens."""
+    spend_limit: float | None = None
+    """Money that a run may spend; no request is sent that could exceed it."""
+    cache: bool = True
+    """False: nothing is kept and everything asked anew, for servers whose weights change under one name."""
+    batch: bool = False
+    """Use the Batch API: cheaper, answered within a day; may be interrupted at any time."""
+    batch_poll: float = 60.0
+    """Seconds between two looks at a batch."""
+    batch_size: int = 50_000
+    """Requests a batch, at most."""
+    tokenizer: str = ""
+    """Transformers tokenizer: counts tokens, and templates chats for ``api=completions``."""
+    max_length: int = 8192
+    """Context window in tokens."""
+    top_logprobs: int = 20
+    """Likeliest first tokens that are asked for (readout ``top_logprobs``)."""
+    max_tokens_name: str = ""
+    """Default: ``max_completion_tokens`` for OpenAI's chat, else ``max_tokens``."""
+    omit: tuple[str, ...] = ()
+    """Request parameters that are never sent, for servers that reject them (``seed``, ...)."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """More request parameters, such as ``reasoning_effort``."""
+    served_as: tuple[str, ...] = ()
+    """Other names under which the server may say that the model answered."""
+
+    @property
+    def limit_name(self) -> str:
+        """The parameter that limits new tokens."""
+        own = self.base_url == OPENAI and self.api == "chat"
+        return self.max_tokens_name or ("max_completion_tokens" if own else "max_tokens")
+
+
+def parse_api(given: Mapping[str, Any]) -> ApiSettings:
+    """Settings from ``llm_args``.
+
+    Raises:
+        PluralismError: one error with all problems; it never repeats a key that was given.
+    """
+    known = {f.name: f for f in fields(ApiSettings)}
+    hints = get_type_hints(ApiSettings)
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in known:
+            problems.append(_unknown(name, value, list(known)))
+        else:
+            values[name] = _typed(name, value, hints[name], problems)
+    settings = ApiSettings(**values)
+    if not settings.model:
+        problems.append("model is missing: the name of the LLM on the server")
+    if settings.api not in KINDS:
+        problems.append(f"api={settings.api!r} is unknown. Allowed: {', '.join(KINDS)}")
+    problems += _of_values(settings)
+    raise_all("llm_args of llm=openai", problems)
+    return settings
+
+
+def _unknown(name: str, value: Any, known: list[str]) -> str:
+    if is_secret_name(name):
+        return (
+            f"{name}: keys do not belong in arguments, which results and shell histories keep; put it into the "
+            "environment (OPENAI_API_KEY, or a variable that api_key_variable names)"
+        )
+    return f"unknown argument {name}={value!r}. Known: {', '.join(known)}"
+
+
+def _typed(name: str, value: Any, hint: Any, problems: list[str]) -> Any:
+    """``value`` as the field wants it; what cannot be is a problem."""
+    wanted = str(hint)
+    if "tuple" in wanted:
+        items = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(str(item).strip() for item in items)
+    if hint is str:
+        return str(value).rstrip("/") if name == "base_url" else str(value)
+    if "Mapping" in wanted:
+        if not isinstance(value, Mapping):
+            problems.append(f"{name}={value!r} must be a mapping (give llm_args as JSON)")
+            return {}
+        return dict(value)
+    if hint is bool:
+        if not isinstance(value, bool):
+            problems.append(f"{name}={value!r} must be true or false")
+        return value
+    if value is None and "None" in wanted:
+        return None
+    number = int if hint is int else float
+    ok = isinstance(value, number) if number is int else isinstance(value, (int, float))
+    if not ok or isinstance(value, bool):
+        problems.append(f"{name}={value!r} must be {'an integer' if number is int else 'a number'}")
+        return 1
+    return value
+
+
+def _of_values(s: ApiSettings) -> list[str]:
+    found = []
+    if secret_in_url(s.base_url):
+        found.append("base_url carries a user, password or key; put the key into the environment")
+    elif not s.base_url.startswith(("http://", "https://")):
+        found.append(f"base_url={s.base_url!r} must begin with http:// or https://")
+    positive = (
+        "concurrency", "timeout", "requests_per_minute", "tokens_per_minute", "batch_poll", "batch_size",
+        "max_length", "top_logprobs",
+    )  # fmt: skip
+    found += [
+        f"{name}={getattr(s, name)!r} must be above 0"
+        for name in positive
+        if getattr(s, name) is not None and not getattr(s, name) > 0
+    ]
+    found += [
+        f"{name}={getattr(s, name)!r} must be 0 or more"
+        for name in ("max_retries", "price_in", "price_out", "spend_limit")
+        if getattr(s, name) is not None and getattr(s, name) < 0
+    ]
+    if s.batch and not s.cache:
+        found.append("batch=true collects answers from the cache: drop cache=false")
+    if s.spend_limit is not None and (s.price_in is None or s.price_out is None):
+        found.append("spend_limit needs price_in and price_out (money for a million tokens)")
+    return found

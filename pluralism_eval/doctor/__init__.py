@@ -1,0 +1,1 @@
+"""Would this run work? Small checks before anything expensive; the list stands in ``checks``."""

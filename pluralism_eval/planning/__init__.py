@@ -1,0 +1,1 @@
+"""What runs would cost before they are run: calls, tokens, memory, time, money."""

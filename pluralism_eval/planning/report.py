@@ -1,0 +1,322 @@
+"""A plan in words and tables, and everything of it as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pluralism_eval.planning import cost
+from pluralism_eval.planning.cost import KEPT_FREE, Device, Prices, Reached
+from pluralism_eval.planning.dry import Work
+from pluralism_eval.planning.rows import ENTAILMENT, LLM, MESSAGES, Plan, Planned
+from pluralism_eval.report.table import markdown
+
+ADAPTER_SHARE = 0.0005
+"""Parameters of an adapter by those of its base: PEFT's default (r = 8 on two projections) has 3.4 of
+Mistral-7B's 7,242 million."""
+_SHOWN = 14
+_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the plan is priced by."""
+
+    devices: Sequence[Device]
+    reached: Reached
+    prices: Prices | None
+
+
+def text(plan: Plan, asked: Asked, title: str) -> str:
+    """All of it, for people."""
+    parts = [
+        title,
+        _messages(plan),
+        markdown(_work(plan)),
+        _memory(plan, asked),
+        _time(plan, asked),
+    ]
+    parts += [_money(plan, asked), _overheads(plan)]
+    parts.append("Assumed, and where figures are from:\n" + "\n".join(f"- {note}" for note in plan.notes))  # fmt: skip
+    return "\n\n".join(part for part in parts if part)
+
+
+# ---------------------------------------------------------------------- work
+
+
+def _messages(plan: Plan) -> str:
+    lines = []
+    for what, rows in _grouped(plan.of(MESSAGES), lambda row: row.what).items():
+        needed, todo = (sum(w.usage.calls for w in ws) for ws in ([r.needed for r in rows], [r.work for r in rows]))  # fmt: skip
+        most = sum(row.most.usage.calls for row in rows)
+        lines.append(
+            f"{what[0].upper()}{what[1:]}: {needed:,} needed, {needed - todo:,} stored, {todo:,} to write"
+            + (f" (at most {most:,}: the LLM chooses whose)" if most > todo else "")
+        )
+    return "\n".join(lines)
+
+
+def _work(plan: Plan) -> list[list[str]]:
+    """By task; by method or by model alone where that would be too long."""
+    rows = [row for row in plan.rows if row.work.usage.calls or row.most.usage.calls]
+    header = ["model", "what", "docs", "calls", "prompt tokens", "new tokens", "at most: prompt", "at most: new", "FLOPs"]  # fmt: skip
+    by_task = _grouped(rows, lambda r: (r.model.name, r.llm, r.what, r.task))
+    by_method = _grouped(rows, lambda r: (r.model.name, r.llm, r.what))
+    by_model = _grouped(
+        rows, lambda r: (r.model.name, r.kind, r.what if r.kind == MESSAGES else "")
+    )
+    for grouped in (by_task, by_method, by_model):
+        if len(grouped) <= _SHOWN or grouped is by_model:
+            return [header, *(_line(own) for own in grouped.values())]
+    return [header]
+
+
+def _what(rows: Sequence[Planned]) -> str:
+    """What all of ``rows`` have in common."""
+    tasks, methods = ({getattr(r, name) for r in rows} for name in ("task", "method"))
+    first = rows[0]
+    what = first.what if len(methods) == 1 else f"{len(methods)} methods"
+    if first.kind == ENTAILMENT:
+        what = f"entailment pairs, {what.removeprefix('entailment pairs, ')}"
+    return (
+        f"{what}, {short_task(first.task)}"
+        if len(tasks) == 1 and first.kind != ENTAILMENT
+        else what
+    )
+
+
+def short_task(task: str) -> str:
+    return task.removeprefix("pluralism_")
+
+
+def _line(rows: Sequence[Planned]) -> list[str]:
+    work, most = _sum([row.work for row in rows]), _sum([row.most for row in rows])
+    flops = [row.flops for row in rows]
+    known = sum(f for f in flops if f is not None)
+    return [
+        rows[0].model.name, _what(rows), f"{sum(row.docs for row in rows):,}", f"{work.usage.calls:,}", _big(work.usage.prompt_tokens),
+        _big(work.usage.new_tokens), _big(most.usage.prompt_tokens), _big(most.usage.new_tokens),
+        "unknown" if None in flops else f"{known:.2e}",
+    ]  # fmt: skip
+
+
+def _sum(works: Sequence[Work]) -> Work:
+    total = Work()
+    for work in works:
+        total = total.plus(work)
+    return total
+
+
+def _grouped(rows: Sequence[Planned], key: Any) -> dict[Any, list[Planned]]:
+    found: dict[Any, list[Planned]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
+def _big(n: int) -> str:
+    return f"{n:,}" if n < 10_000_000 else f"{n / 1e6:,.1f} M"
+
+
+# ---------------------------------------------------------------------- memory
+
+
+def _held(plan: Plan) -> dict[str, list[Planned]]:
+    """Model → its rows, of models that need a device."""
+    return cost.by_model([row for row in plan.rows if row.local])
+
+
+def _adapters(plan: Plan, rows: Sequence[Planned]) -> float:
+    """Bytes of the adapters on a base model."""
+    pools = {row.what.removeprefix("messages of ") for row in rows if row.kind == MESSAGES}
+    members = {
+        c.name
+        for pool in pools
+        for c in plan.members.get(pool, ())
+        if c.adapter and c.base == rows[0].model.name
+    }
+    return len(members) * ADAPTER_SHARE * (rows[0].model.weight_bytes or 0.0)
+
+
+def _memory(plan: Plan, asked: Asked) -> str:
+    header = ["memory", "parameters", "weights", "adapters", "KV cache", "together"]
+    sized = [device for device in asked.devices if device.memory is not None]
+    table = [[*header, *(f"{device.name} ({device.memory:g} GB)" for device in sized)]]
+    for name, rows in _held(plan).items():
+        need = cost.memory(rows, _adapters(plan, rows))
+        if need is None:
+            table.append([name, f"unknown ({rows[0].model.source})", *["–"] * (4 + len(sized))])
+            continue
+        size = rows[0].model
+        table.append(
+            [
+                name, f"{(size.parameters or 0) / 1e9:.3g} B ({size.source})",
+                *(_gb(value) for value in (need.weights, need.adapters)),
+                _cache(need), _gb(need.total),
+                *(_fits(cost.devices_needed(need.total, device)) for device in sized),
+            ]
+        )  # fmt: skip
+    if len(table) == 1:
+        return ""
+    return f"{markdown(table)}{_together(plan)}"
+
+
+def _together(plan: Plan) -> str:
+    """One LLM and the communities' bases, where one process may hold them all."""
+    held = _held(plan)
+    needs = {name: cost.memory(rows, _adapters(plan, rows)) for name, rows in held.items()}
+    kinds = {name: {row.kind for row in rows} - {ENTAILMENT} for name, rows in held.items()}
+    own = [need for name, need in needs.items() if kinds[name]]
+    llms = [name for name in held if LLM in kinds[name]]
+    if len(llms) != 1 or len(own) < 2 or None in own:
+        return ""
+    size = sum(need.total for need in own if need)
+    return f"\n\nLLM and communities in one process (llm=hf, engine: lora): {_gb(size)}"
+
+
+def _cache(need: cost.Memory) -> str:
+    if not need.rows:
+        return "–"
+    return f"{'' if need.exact else '≤ '}{_gb(need.cache)} ({need.rows} x {need.tokens:,} tokens)"
+
+
+def _fits(n: int | None) -> str:
+    return "?" if n is None else "fits" if n == 1 else f"needs {n} in tensor parallel"
+
+
+def _gb(size: float) -> str:
+    return f"{size / _GB:.1f} GB" if size >= 0.05 * _GB else f"{size / 1e6:.0f} MB"
+
+
+# ---------------------------------------------------------------------- time, money
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of one model on one kind of device."""
+
+    device: str
+    model: str
+    devices: int
+    prefill: float
+    decoding: float
+    most: float
+    """In all, with every text at its limit."""
+
+    @property
+    def total(self) -> float:
+        return self.prefill + self.decoding
+
+    @property
+    def device_hours(self) -> float:
+        return self.total * self.devices / 3600
+
+
+def spent(plan: Plan, asked: Asked) -> list[Spent]:
+    """Time of every model whose size is known, on each device."""
+    found = []
+    for device in asked.devices:
+        for name, rows in _held(plan).items():
+            need = cost.memory(rows, _adapters(plan, rows))
+            n = (cost.devices_needed(need.total, device) or 1) if need else 1
+            times = [cost.seconds(row, row.work, device, n, asked.reached) for row in rows]
+            mosts = [cost.seconds(row, row.most, device, n, asked.reached) for row in rows]
+            if None in times or None in mosts:
+                continue
+            prefill = sum(t.prefill for t in times if t)
+            decoding = sum(t.decoding for t in times if t)
+            most = sum(t.total for t in mosts if t)
+            found.append(Spent(device.name, name, n, prefill, decoding, most))
+    return found
+
+
+def _time(plan: Plan, asked: Asked) -> str:
+    found = spent(plan, asked)
+    if not found:
+        return ""
+    header = ["time on", "model", "devices", "prefill", "decoding", "in all", "device-hours", "at most: in all"]  # fmt: skip
+    table = [header] + [
+        [
+            row.device, row.model, str(row.devices), _t(row.prefill), _t(row.decoding), _t(row.total),
+            f"{row.device_hours:,.2g}" if row.device_hours < 10 else f"{row.device_hours:,.0f}", _t(row.most),
+        ]
+        for row in found
+    ]  # fmt: skip
+    totals = {d.name: sum(row.device_hours for row in found if row.device == d.name) for d in asked.devices}  # fmt: skip
+    unknown = [name for name, rows in _held(plan).items() if rows[0].model.parameters is None]
+    return (
+        f"{markdown(table)}\n\nDevice-hours in all: {', '.join(f'{n} {v:,.2f}' for n, v in totals.items())}"
+        + f" (without {', '.join(unknown)}: size unknown)" * bool(unknown)
+        + f". At {asked.reached.flops:.0%} of the peak FLOP/s (--utilisation) and {asked.reached.bandwidth:.0%} of the "
+        f"bandwidth (--bandwidth-utilisation), {KEPT_FREE:.0%} of memory kept free; loading is not included."
+    )
+
+
+def _t(value: float) -> str:
+    """Seconds in a readable unit."""
+    if value >= 3600:
+        return f"{value / 3600:,.1f} h"
+    return f"{value / 60:.1f} min" if value >= 60 else f"{value:.2g} s"
+
+
+def _money(plan: Plan, asked: Asked) -> str:
+    if asked.prices is None:
+        return ""
+    expected, most = cost.money(plan, asked.prices)
+    off = f", {asked.prices.discount:.0%} off for batches" if asked.prices.discount else ""
+    names = {row.model.name for row in plan.of(LLM) if not row.local}
+    whose = f"of {', '.join(sorted(names))}" if names else "if an API answered in the LLM's place"
+    return (
+        f"Money {whose}: {expected:,.2f}, at most {most:,.2f} ({asked.prices.per_million_in:g} a million prompt tokens, "
+        f"{asked.prices.per_million_out:g} a million new tokens{off})"
+    )
+
+
+def _overheads(plan: Plan) -> str:
+    found = {llm: own for llm in plan.pools if (own := cost.overhead(plan, llm))}
+    table = [["modular_pluralism: compute of the communities beside", "in FLOPs here", "by sizes, as the paper", "one community"]]  # fmt: skip
+    table += [[llm, *map(_share, (own.flops, own.nominal, own.one))] for llm, own in found.items()]
+    note = "The paper adds sizes up: (6 x 7) / 405 = 10.4 %, and 7 / 405 = 1.7 % where one community is called; tokens differ."  # fmt: skip
+    return f"{markdown(table)}\n\n{note}" if found else ""
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1%}"
+
+
+# ---------------------------------------------------------------------- JSON
+
+
+def as_json(plan: Plan, asked: Asked) -> dict[str, Any]:
+    """Everything that :func:`text` shows, row by row."""
+    money = None if asked.prices is None else cost.money(plan, asked.prices)
+    needs = {name: cost.memory(rows, _adapters(plan, rows)) for name, rows in _held(plan).items()}
+    return {
+        "rows": [_row(row) for row in plan.rows],
+        **{kind: plan.total(kind).as_dict() for kind in (LLM, MESSAGES, ENTAILMENT)},
+        "at_most": {kind: plan.total(kind, most=True).as_dict() for kind in (LLM, MESSAGES, ENTAILMENT)},
+        "memory": {
+            name: {
+                **asdict(need), "total": need.total,
+                "devices": {d.name: cost.devices_needed(need.total, d) for d in asked.devices},
+            }
+            for name, need in needs.items()
+            if need
+        },
+        "time": [{**asdict(s), "total": s.total, "device_hours": s.device_hours} for s in spent(plan, asked)],
+        "money": None if money is None else {"expected": money[0], "at_most": money[1]},
+        "overhead": {llm: asdict(found) for llm in plan.pools if (found := cost.overhead(plan, llm))},
+        "devices": [asdict(device) for device in asked.devices],
+        "reached": asdict(asked.reached),
+        "notes": list(plan.notes),
+    }  # fmt: skip
+
+
+def _row(row: Planned) -> Mapping[str, Any]:
+    return {
+        "kind": row.kind, "model": row.model.name, "what": row.what, "task": row.task, "method": row.method,
+        "llm": row.llm, "docs": row.docs, "parameters": row.model.parameters, "parameters_from": row.model.source,
+        "usage": row.work.usage.as_dict(), "at_most": row.most.usage.as_dict(), "flops": row.flops,
+        "needed": row.needed.usage.calls, "stored": row.stored, "batch": row.batch,
+    }  # fmt: skip

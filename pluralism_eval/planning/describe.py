@@ -148,7 +148,10 @@ def _openai(card: Card, api: ApiSettings) -> Described:
         render=_template(counter, api.api == "chat"),
         api=api,
         identity=("openai", repr(api)),
-        notes=(f"{api.model}: the server {given} (assumed; `pluralism-eval doctor` asks it)",),
+        notes=(
+            f"{api.model}: the server {given} (assumed; `pluralism-eval doctor` asks it); replies that are stored "
+            "here cost nothing and are not counted",
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from pluralism_eval.report.table import markdown
 ADAPTER_SHARE = 0.0005
 """Parameters of an adapter by those of its base: PEFT's default (r = 8 on two projections) has 3.4 of
 Mistral-7B's 7,242 million."""
-_SHOWN = 14
+_SHOWN = 20
 _GB = 1e9
 
 

@@ -13,12 +13,14 @@ from lm_eval import simple_evaluate
 from pluralism_eval.cli import main
 from pluralism_eval.communities.pool import make_pool
 from pluralism_eval.messages import task_queries
+from pluralism_eval.metrics import coverage
 from pluralism_eval.planning.plan import make_plan
 from pluralism_eval.planning.rows import LLM, MESSAGES, Plan
 from pluralism_eval.plugin import AUTOMATIC, METHODS
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.settings import parse
 from pluralism_eval.study import RunSpec, StudyLLM
+from tests.openai_server import Scripted, Server
 
 SAMPLE = Path(__file__).parents[2] / "pluralism_eval" / "data" / "sample"
 INPUTS = {
@@ -41,9 +43,16 @@ def messages(exported: Callable[..., str]) -> str:
 
 @pytest.fixture
 def used(
-    scripted: Any, messages: str, task_manager: Callable[..., Any], tmp_path: Path
+    scripted: Any,
+    messages: str,
+    task_manager: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., tuple[dict[str, int], Plan]]:
     """(what a real run used, its plan)."""
+    entailed = (1.0, 0.0, 0.0)
+    monkeypatch.setattr(coverage, "score_pairs", lambda _, pairs: dict.fromkeys(pairs, entailed))
+    monkeypatch.setattr(coverage, "check_accuracy", lambda _: (0.5, 66))
 
     def go(method: str, task: str, chat: bool = False, **settings: Any) -> Any:
         own = {"communities": "embedded", "messages": messages, **settings}
@@ -96,6 +105,38 @@ def test_calls_of_readouts_and_variants(
     for task in ("pluralism_steerable_vk", "pluralism_distributional_globalopinionqa"):
         real, plan = used(method, task, **settings)
         assert plan.total(LLM).calls == real["calls"], task
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+@pytest.mark.parametrize("readout", ["options", "sampled", "verbalised"])
+def test_requests_to_a_server(
+    messages: str, task_manager: Callable[..., Any], tmp_path: Path, api: str, readout: str
+) -> None:
+    """The plan knows which replies are stored: after the run there is nothing left to ask."""
+    metadata, task = {"data": "sample", "nli": "embedded"}, "pluralism_steerable_vk"
+    own = {
+        "communities": "embedded",
+        "messages": messages,
+        "readout": readout,
+        "readout_samples": 3,
+    }
+    with Server(Scripted("1")) as server:
+        args = {"model": "model", "base_url": server.url, "api": api}
+        spec = RunSpec("x", "modular_pluralism", StudyLLM("m", "openai", args), (task,), own, metadata, limit=LIMIT)  # fmt: skip
+        plan = make_plan([spec])
+        results = simple_evaluate(
+            model="modular_pluralism",
+            model_args={**spec.model_args(), "transcript": str(tmp_path / "t.jsonl")},
+            tasks=[task],
+            limit=LIMIT,
+            task_manager=task_manager(**metadata),
+            bootstrap_iters=0,
+        )
+        again = make_plan([spec])
+    real = results["config"]["pluralism"]["usage"]["llm"]
+    assert plan.total(LLM).calls == real["calls"] > 0
+    assert again.total(LLM).calls == 0
+    assert not plan.of(LLM)[0].local
 
 
 def test_harness_readout_asks_an_option_at_a_time(used: Callable[..., Any]) -> None:

@@ -141,3 +141,48 @@ def llm_folder() -> str:
     from pluralism_eval.llm.embedded import locate
 
     return locate()
+
+
+def test_a_whole_run_by_batches_is_the_run_by_single_requests(tmp_path: Path) -> None:
+    """Two rounds (the choice, then the answer), each a batch."""
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from pluralism_eval import plugin
+
+    plugin.register_models()
+    manager = TaskManager(
+        include_path=str(plugin.task_folder()), include_defaults=False, metadata={"data": "sample"}
+    )
+    pool = tmp_path / "pool.yaml"
+    found = []
+    with Server(Scripted(distribution=distribution)) as server:
+        entry = {
+            "engine": "prompted",
+            "base_url": server.url,
+            "model": "model",
+            "persona": "p",
+            "description": "d",
+        }
+        pool.write_text(json.dumps([{"name": name, **entry} for name in ("nurses", "pilots")]))
+        for more in ({}, {"batch": True, "batch_poll": 0.01}):
+            args = {"model": "model", "base_url": server.url, **more}
+            given = {
+                "llm": "openai", "llm_args": args, "communities": str(pool), "messages": str(tmp_path / "m"),
+                "message_max_tokens": 4, "transcript": str(tmp_path / "t.jsonl"),
+            }  # fmt: skip
+            if more:  # what single requests got is not to be read back
+                (tmp_path / "replies" / "api.sqlite").unlink()
+            run = simple_evaluate(
+                "moe",
+                model_args=given,
+                tasks=[TASK],
+                task_manager=manager,
+                limit=3,
+                bootstrap_iters=0,
+            )
+            found.append(run["results"][TASK])
+        batches = server.ledger.paths()["POST /v1/batches"]
+        counts = run["config"]["pluralism"]["api"]["llm"]
+    assert json.dumps(found[0]) == json.dumps(found[1])
+    assert batches == counts["batches"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import stat
@@ -343,6 +344,30 @@ def test_a_server_that_dies_shows_its_log(tmp_path: Path) -> None:
     assert status == 1
     assert "CUDA out of memory" in said
     assert "communities ended before it answered" in said
+    assert slurm.nothing_is_left()
+
+
+def test_a_strangers_server_on_the_port_is_not_taken_for_ours(tmp_path: Path) -> None:
+    slurm = cluster(tmp_path)
+    words = next(
+        line
+        for line in (slurm.folder / "job.slurm").read_text().splitlines()
+        if "--enable-lora" in line
+    )
+    stranger = subprocess.Popen(
+        [tmp_path / "bin" / "vllm", *shlex.split(words)[2:]],
+        env=slurm.environment | {"VLLM_API_KEY": "another", "RECORD": str(tmp_path)},
+    )
+    try:
+        time.sleep(1.5)
+        status, said = slurm.run()
+    finally:
+        stranger.kill()
+        stranger.wait()
+    assert status == 1
+    assert "communities ended before it answered" in said
+    assert "Address already in use" in said
+    assert slurm.runs() == []
     assert slurm.nothing_is_left()
 
 

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser(
         "plan",
         help="what it would cost: calls, tokens, memory, time, money; in seconds, without loading a model",
-        description="Flags as lm_eval's, and what to price by. Nothing is run, loaded or downloaded without --pilot.",
+        description="Flags as lm_eval's, and what to price by. No model is loaded, asked or downloaded without --pilot.",
     )
     flag = parser.add_argument
     flag("--model", "-M", help="method, or several joined by commas (default: modular_pluralism; with --scale paper "

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pluralism_eval.api.client import Api, Call
+from pluralism_eval.api.client import Api, Call, Rejected
 from pluralism_eval.api.replies import Reply
 from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
@@ -49,6 +49,8 @@ class ServedEngine:
             concurrency: requests in flight.
         """
         self._url, self._endpoints = base_url, dict(endpoints)
+        # as the other engines: a community that ends at once says nothing. vLLM and SGLang know it
+        self._floor: dict[str, int] = {"min_tokens": 1}
         self.api = Api(
             ApiSettings(
                 base_url=base_url.rstrip("/"),
@@ -114,11 +116,21 @@ class ServedEngine:
             body = {
                 "model": model, "prompt": text, "max_tokens": _PROOF_TOKENS, "temperature": 0, "logprobs": 1,
             }  # fmt: skip
-            reply = self.api.fresh(Call("completions", body))
+            reply = self._fresh(body)
             choice = reply.choices[0]
             known = [value for value in choice.logprobs if value is not None]
             found.append((choice.text, sum(known) if known else None))
         return found
+
+    def _fresh(self, body: dict[str, Any]) -> Reply:
+        """An answer to a canary; shows on the way whether the server takes ``min_tokens``."""
+        try:
+            return self.api.fresh(Call("completions", body | self._floor))
+        except Rejected:
+            if not self._floor:
+                raise
+            self._floor = {}
+            return self.api.fresh(Call("completions", body))
 
     def _message(self, job: Job, sampling: Sampling) -> Call:
         endpoint = self._endpoints[job.community]
@@ -135,7 +147,7 @@ class ServedEngine:
                 {"role": "user", "content": job.prompt},
             ]
             return Call("chat", {"messages": turns, **body})
-        return Call("completions", {"prompt": job.prompt, **body})
+        return Call("completions", {"prompt": job.prompt, **body, **self._floor})
 
 
 def _output(reply: Reply) -> Output:

@@ -24,9 +24,9 @@ from importlib.resources import files
 import yaml
 
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.planning.dry import Work
 from pluralism_eval.planning.models import nominal
 from pluralism_eval.planning.rows import LLM, MESSAGES, Plan, Planned
+from pluralism_eval.planning.work import Work
 
 KEPT_FREE = 0.1
 """Share of a device's memory for activations and everything else."""

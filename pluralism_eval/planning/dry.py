@@ -7,7 +7,7 @@ import io
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from pluralism_eval import plugin, requests
@@ -16,40 +16,18 @@ from pluralism_eval.planning.describe import Described
 from pluralism_eval.planning.lengths import Lengths
 from pluralism_eval.planning.pools import StandInPool
 from pluralism_eval.planning.standin import stand_in
+from pluralism_eval.planning.work import Work
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import Query
 from pluralism_eval.settings import Settings, parse, read_weights
 from pluralism_eval.study import RunSpec
-from pluralism_eval.usage import Usage
 from pluralism_eval.variants import expand
 
+_JUDGED = (
+    f"{plugin.JUDGED} is not planned: its LLM answers as for pluralism_overton_nli; the judge, and the baseline that it "
+    "may have to write, come on top"
+)
 _NOT_THE_METHODS = ("llm", "llm_args", "communities", "weights", "messages", "transcript")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one model does."""
-
-    usage: Usage = field(default_factory=Usage)
-    generated: int = 0
-    """Texts among the calls; the others are scored."""
-    limit: int = 0
-    """New tokens that the longest text may have."""
-    longest: int = 0
-    """Tokens of the longest prompt with its reply."""
-
-    def plus(self, other: Work) -> Work:
-        return Work(
-            self.usage.plus(other.usage),
-            self.generated + other.generated,
-            max(self.limit, other.limit),
-            max(self.longest, other.longest),
-        )
-
-    def times(self, factor: float) -> Work:
-        """On paper, for so many times as many docs."""
-        scaled = {name: round(value * factor) for name, value in self.usage.as_dict().items()}
-        return Work(Usage(**scaled), round(self.generated * factor), self.limit, self.longest)
 
 
 class Tasks:
@@ -58,6 +36,8 @@ class Tasks:
     def __init__(self) -> None:
         self._loaded: dict[str, dict[str, Any]] = {}
         self._requests: dict[tuple[Any, ...], list[Any]] = {}
+        self.notes: dict[str, None] = {}
+        """What is left out."""
 
     def of(self, spec: RunSpec) -> dict[str, Any]:
         """Name → task. Nothing that scores is loaded.
@@ -79,16 +59,17 @@ class Tasks:
                 include_defaults=not ours,
                 metadata=metadata,
             )
-            names = [n for n in manager.match_tasks(list(spec.tasks)) if n != plugin.JUDGED]
             missing = [name for name in spec.tasks if not manager.match_tasks([name])]
-            if missing or not names:
+            if missing:
                 raise PluralismError(
-                    f"--tasks {' '.join(missing or spec.tasks)}: nothing to plan. Ours: pluralism, "
-                    f"{', '.join(plugin.AUTOMATIC)} ({plugin.JUDGED} asks its LLM as pluralism_overton_nli does; its "
-                    "judge is not planned)"
+                    f"--tasks {' '.join(missing)}: no such task. Ours: pluralism, {', '.join(plugin.AUTOMATIC)}"
                 )
             with quiet():
-                found = manager.load(names)["tasks"]
+                found = manager.load(manager.match_tasks(list(spec.tasks)))["tasks"]
+            if found.pop(plugin.JUDGED, None) is not None:
+                self.notes[_JUDGED] = None
+            if not found:
+                raise PluralismError(f"--tasks {' '.join(spec.tasks)}: nothing to plan. {_JUDGED}")
             for task in found.values():
                 if spec.gen_kwargs and task.OUTPUT_TYPE == "generate_until":
                     task.set_config("generation_kwargs", dict(spec.gen_kwargs), update=True)

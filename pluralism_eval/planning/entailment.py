@@ -11,9 +11,9 @@ from pluralism_eval.llm.named import named_settings
 from pluralism_eval.metrics.coverage import split_sentences
 from pluralism_eval.metrics.entailment import JUDGE, scorer_names
 from pluralism_eval.planning.counting import CHARACTERS, counter_of
-from pluralism_eval.planning.dry import Work
 from pluralism_eval.planning.lengths import Lengths
 from pluralism_eval.planning.models import Card, card_of
+from pluralism_eval.planning.work import Work
 from pluralism_eval.presets import get_preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.settings import parse

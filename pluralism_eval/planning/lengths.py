@@ -70,10 +70,10 @@ ASSUMED = Lengths(
 them end in mid-sentence), 2 responses of 749 with 7 and 4 sentences. 0.249 tokens and 1.205 characters
 with blanks for each (SmolLM2's tokenizer on this package's corpora)."""
 NOTES = {
-    "message": "a message has {0.tokens:.0f} tokens (assumed: mean of the 12 that the paper prints in Figures 7-10; "
-    "its limit, 512, is the upper bound)",
-    "response": "a response has {0.tokens:.0f} tokens (assumed: mean of the 2 that the paper prints; the upper bound "
-    "is the task's limit) and a sentence for every {1:.0f} tokens",
+    "message": "a message has {0.tokens:.0f} tokens or the run's limit (assumed: mean of the 12 that the paper prints in "
+    "Figures 7-10); the upper bound is the limit, 512 in the paper",
+    "response": "a response has {0.tokens:.0f} tokens or the run's limit (assumed: mean of the 2 that the paper prints), "
+    "and a sentence for every {1:.0f} tokens; the upper bound is the limit",
     "reply": "a reply that names a community has {0:g} tokens of 20 (assumed; the embedded model's have 2.1), an answer "
     "in words half of its limit (assumed, without a source)",
 }

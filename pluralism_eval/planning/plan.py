@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pluralism_eval.planning.describe import Described, describe
-from pluralism_eval.planning.dry import Tasks, Work, docs_of, dry_run
+from pluralism_eval.planning.dry import Tasks, docs_of, dry_run
 from pluralism_eval.planning.entailment import Entailment
 from pluralism_eval.planning.lengths import ASSUMED, Lengths, assumptions
 from pluralism_eval.planning.pools import Asked, StandInPool, pool_key, reach
@@ -24,6 +24,7 @@ from pluralism_eval.planning.rows import (
     Planned,
     rows_of_a_batch,
 )
+from pluralism_eval.planning.work import Work
 from pluralism_eval.planning.writing import Writing, by_base
 from pluralism_eval.settings import parse
 from pluralism_eval.study import RunSpec
@@ -75,7 +76,6 @@ class _Planner:
         self._known: dict[tuple[Any, ...], Work] = {}
         self._entailment = Entailment()
         self._notes: dict[str, None] = {}
-        self._uses: set[str] = set()
 
     def plan(self, specs: Sequence[RunSpec]) -> Plan:
         for spec in specs:
@@ -179,7 +179,7 @@ class _Planner:
             self._notes[note] = None
 
     def _all_notes(self, specs: Sequence[RunSpec]) -> list[str]:
-        notes = list(self._notes)
+        notes = [*self._notes, *self._tasks.notes]
         counted: dict[str, list[str]] = defaultdict(list)
         for spec in specs:
             llm = self._described(spec)

@@ -8,8 +8,8 @@ from typing import Any
 
 from pluralism_eval.planning import cost
 from pluralism_eval.planning.cost import KEPT_FREE, Device, Prices, Reached
-from pluralism_eval.planning.dry import Work
 from pluralism_eval.planning.rows import ENTAILMENT, LLM, MESSAGES, Plan, Planned
+from pluralism_eval.planning.work import Work
 from pluralism_eval.report.table import markdown
 
 ADAPTER_SHARE = 0.0005
@@ -92,10 +92,11 @@ def short_task(task: str) -> str:
 
 def _line(rows: Sequence[Planned]) -> list[str]:
     work, most = _sum([row.work for row in rows]), _sum([row.most for row in rows])
+    docs = sum({(row.llm, row.method, row.task): row.docs for row in rows}.values())
     flops = [row.flops for row in rows]
     known = sum(f for f in flops if f is not None)
     return [
-        rows[0].model.name, _what(rows), f"{sum(row.docs for row in rows):,}", f"{work.usage.calls:,}", _big(work.usage.prompt_tokens),
+        rows[0].model.name, _what(rows), f"{docs:,}", f"{work.usage.calls:,}", _big(work.usage.prompt_tokens),
         _big(work.usage.new_tokens), _big(most.usage.prompt_tokens), _big(most.usage.new_tokens),
         "unknown" if None in flops else f"{known:.2e}",
     ]  # fmt: skip
@@ -248,6 +249,8 @@ def _time(plan: Plan, asked: Asked) -> str:
     return (
         f"{markdown(table)}\n\nDevice-hours in all: {', '.join(f'{n} {v:,.2f}' for n, v in totals.items())}"
         + f" (without {', '.join(unknown)}: size unknown)" * bool(unknown)
+        + ". Several devices: tensor parallel that scales fully (llm=vllm; with hf's parallelize=True they take turns)"
+        * any(row.devices > 1 for row in found)
         + f". At {asked.reached.flops:.0%} of the peak FLOP/s (--utilisation) and {asked.reached.bandwidth:.0%} of the "
         f"bandwidth (--bandwidth-utilisation), {KEPT_FREE:.0%} of memory kept free; loading is not included."
     )

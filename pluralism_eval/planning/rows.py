@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pluralism_eval.communities.catalogue import Community
-from pluralism_eval.planning.dry import Work
 from pluralism_eval.planning.models import Card
+from pluralism_eval.planning.work import Work
 from pluralism_eval.usage import Usage
 
 WITH_COMMUNITIES = ("moe", "modular_pluralism")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from lm_eval.api.model import LM
+from lm_eval.models.api_models import JsonChatStr
 
 from pluralism_eval.api.client import Api, Call
 from pluralism_eval.api.replies import Choice, Reply
@@ -160,9 +161,11 @@ class OpenAIStandIn(PlainStandIn, OpenAILLM):
         self.api = _Unasked(inner)
         self._refused = {}
 
-    @property
-    def tokenizer(self) -> Any:
-        return getattr(self.inner.described.count, "tokenizer", None)
+    def count_tokens(self, text: Any) -> int:
+        text = text.prompt if isinstance(text, JsonChatStr) else text
+        n: int = self.inner.described.count(text)
+        self.inner.longest = max(self.inner.longest, n)
+        return n
 
     def render(self, turns: Any, add_generation_prompt: bool = True) -> Any:
         if self.settings.api == "chat":

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pluralism_eval.communities.catalogue import Community
-from pluralism_eval.planning.dry import Work
 from pluralism_eval.planning.lengths import Lengths
 from pluralism_eval.planning.models import card_of
 from pluralism_eval.planning.pools import Asked, prompt_counter
 from pluralism_eval.planning.rows import MESSAGES, Planned, rows_of_a_batch
+from pluralism_eval.planning.work import Work
 from pluralism_eval.schema import Query
 from pluralism_eval.usage import Usage
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.llm.harness import HarnessLLM
-from pluralism_eval.planning.pilot import held
 from pluralism_eval.reproduce import cells, patching
 from pluralism_eval.reproduce.cells import Cell
 from pluralism_eval.reproduce.targets import MC, POOLS, Row, Target
@@ -95,6 +94,8 @@ def run_all(
 
 def held_llm(spec: RunSpec, options: Options) -> HarnessLLM:
     """The LLM of ``spec``, to be kept by whoever runs it more than once."""
+    from pluralism_eval.planning.pilot import held  # takes lm-eval in
+
     return held(spec, options.batch_size, options.device)
 
 

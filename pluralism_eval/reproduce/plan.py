@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pluralism_eval.planning.pilot import plan_by_pilot
 from pluralism_eval.planning.rows import ENTAILMENT, LLM, MESSAGES, Plan, Planned
 from pluralism_eval.reproduce.build import Options
 from pluralism_eval.results import Run
@@ -34,6 +33,8 @@ def make_plan(specs: Sequence[RunSpec], output: Path, pilot: int, options: Optio
     Raises:
         PluralismError: as the runs would.
     """
+    from pluralism_eval.planning.pilot import plan_by_pilot  # takes lm-eval in
+
     return plan_by_pilot(specs, output / "pilot", pilot, options.batch_size, options.device)
 
 

@@ -3,9 +3,10 @@
 Where each flag was confirmed:
 
 - vLLM: the argument parser in the released package 0.33.0 (``engine/arg_utils.py``,
-  ``entrypoints/common/cli_args.py``, ``config/lora.py``); its documentation ("LoRA Adapters" v0.6.4 and main,
-  "Parallelism and Scaling" main). The CPU build 0.32.0 ran with every flag but those of several GPUs.
-- SGLang: the argument parser of 0.5.23 accepted each (``srt/arg_groups/fields``); documentation "LoRA Serving" main.
+  ``entrypoints/common/cli_args.py``, ``config/lora.py``); that of the CPU build 0.32.0 took every one, and its server
+  ran with those for one model, adapters and key. Documentation: "LoRA Adapters" v0.6.4, "Parallelism and Scaling" main.
+- SGLang: the argument parser of the released package 0.5.23 took every one (``srt/arg_groups/fields``). Documentation:
+  "LoRA Serving" main. How it names adapters is read from ``srt/entrypoints/openai/serving_base.py``.
 """
 
 from __future__ import annotations

@@ -150,7 +150,11 @@ def test_what_a_run_would_refuse_is_refused(capsys: pytest.CaptureFixture[str]) 
     for arguments, words in (
         ([*common, *chat], "gives no log-probabilities"),
         ([*common, "--model", "magic"], "--model magic: unknown. Allowed: vanilla"),
-        ([*common, "--tasks", "pluralism_nothing"], "nothing to plan"),
+        (
+            [*common, "--tasks", "pluralism_nothing"],
+            "pluralism_nothing: no such task. Ours: pluralism",
+        ),
+        ([*common, "--tasks", "pluralism_overton_judge"], "nothing to plan"),
         ([*common, "--model_args", "communities=nobody"], "neither a named pool"),
         ([*common, "--gpu", "abacus"], "'abacus' is not in the table"),
         ([*common, "--utilisation", "1.5"], "--utilisation 1.5: above 0, at most 1"),

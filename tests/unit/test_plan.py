@@ -14,10 +14,10 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.planning import cost, scale
 from pluralism_eval.planning.counting import Counter, capped, counter_of, filler
 from pluralism_eval.planning.describe import describe
-from pluralism_eval.planning.dry import Work
 from pluralism_eval.planning.lengths import ASSUMED, Text, assumptions, told
 from pluralism_eval.planning.models import Card, card_of, nominal
 from pluralism_eval.planning.rows import LLM, MESSAGES, Plan, Planned, rows_of_a_batch
+from pluralism_eval.planning.work import Work
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.settings import parse
 from pluralism_eval.usage import Usage

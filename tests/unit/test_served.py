@@ -105,3 +105,20 @@ def test_names_that_are_not_served_and_servers_that_are_not_there() -> None:
     engine.api.client = engine.api.client.with_options(max_retries=0)
     with pytest.raises(PluralismError, match="9/v1: APIConnectionError"):
         engine.prove(["c"])
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_message_has_at_least_one_token_where_the_server_can_be_told_so(knows: bool) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if "min_tokens" in body and not knows:
+            raise ValueError("Unrecognized request argument supplied: min_tokens")
+        bodies.append(body)
+        return body["model"], 1, "stop", None
+
+    with serve(["m", "base"], answer) as url:
+        engine = ServedEngine(url, {"a": Endpoint("m", "base")})
+        engine.prove(["a"])
+        list(engine.generate(jobs(2), Sampling(7)))
+    assert {body.get("min_tokens") for body in bodies} == {1 if knows else None}

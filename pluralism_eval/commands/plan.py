@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pluralism_eval.errors import PluralismError
 
 if TYPE_CHECKING:
+    from pluralism_eval.planning.figures import Asked
     from pluralism_eval.planning.lengths import Lengths
-    from pluralism_eval.planning.report import Asked
     from pluralism_eval.planning.rows import Plan
     from pluralism_eval.planning.scale import PaperLLM
     from pluralism_eval.study import RunSpec
@@ -88,7 +88,7 @@ def _plan(arguments: argparse.Namespace) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     _check(arguments)
-    from pluralism_eval.planning import report, scale
+    from pluralism_eval.planning import figures, report, scale
     from pluralism_eval.planning.pilot import plan_by_pilot
     from pluralism_eval.planning.plan import make_plan
 
@@ -105,7 +105,7 @@ def _plan(arguments: argparse.Namespace) -> None:
     if arguments.scale:
         plan = _scaled(plan, wanted, paper)
     if arguments.json:
-        print(json.dumps(report.as_json(plan, asked), indent=1))
+        print(json.dumps(figures.as_json(plan, asked), indent=1))
     else:
         print(report.text(plan, asked, title))
 
@@ -142,7 +142,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _asked(arguments: argparse.Namespace) -> Asked:
     from pluralism_eval.planning.cost import Device, Prices, Reached, devices
-    from pluralism_eval.planning.report import Asked
+    from pluralism_eval.planning.figures import Asked
 
     named = arguments.gpu or (None if arguments.tflops else _GPUS)
     found = devices(named) if named else []

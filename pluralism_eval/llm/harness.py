@@ -41,7 +41,11 @@ class HarnessLLM:
         return int(getattr(self.inner, "max_length", None) or 2048)
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of ``text``; three characters a token where the model has no local tokenizer."""
+        """Tokens of ``text``; three characters a token where the model has no local tokenizer.
+
+        A conversation for a chat API (``JsonChatStr``) counts by its text.
+        """
+        text = getattr(text, "prompt", text)
         try:
             return len(self.inner.tok_encode(text))
         except (AttributeError, NotImplementedError, TypeError):

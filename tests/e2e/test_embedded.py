@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,52 +229,6 @@ def test_a_second_run_writes_no_message(
     rates = second["config"]["pluralism"]["rates"][task]
     assert (rates["messages"], rates["messages_generated"]) == (2 * 6 * LIMIT, 0)  # both orders
     assert json.dumps(first["results"][task]) == json.dumps(second["results"][task])
-
-
-def test_two_ranks_give_what_one_process_gives(tmp_path: Path) -> None:
-    """Same messages to the letter, same scores up to batch arithmetic, one merged transcript."""
-    pool = tmp_path / "pool.yaml"
-    pool.write_text("[embedded/news_left, embedded/news_right]")
-    script = tmp_path / "run.py"
-    script.write_text(
-        "import json, sys\n"
-        "from lm_eval import simple_evaluate\n"
-        "from lm_eval.tasks import TaskManager\n"
-        "from pluralism_eval import plugin\n"
-        "out = sys.argv[1]\n"
-        "plugin.register_models()\n"
-        "tasks = TaskManager(include_path=str(plugin.task_folder()), include_defaults=False,"
-        " metadata={'data': 'sample'})\n"
-        "found = simple_evaluate('modular_pluralism', model_args={'messages': out, 'communities': sys.argv[2],"
-        " 'message_max_tokens': 4, 'transcript': out + '/t.jsonl'},"
-        " tasks=['pluralism_distributional_moralchoice'], task_manager=tasks, limit=3, bootstrap_iters=0)\n"
-        "if found: open(out + '/results.json', 'w').write(json.dumps("
-        "{'results': found['results'], 'pluralism': found['config']['pluralism']}))\n"
-    )
-    found = {}
-    for ranks in (1, 2):
-        out = tmp_path / str(ranks)
-        out.mkdir()
-        launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if ranks == 2 else []
-        done = subprocess.run(
-            [sys.executable, *launch, str(script), str(out), str(pool)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        lines = (out / "t.jsonl").read_text().splitlines()
-        found[ranks] = (
-            json.loads((out / "results.json").read_text()),
-            {e["doc_id"]: e["messages"] for e in map(json.loads, lines)},
-        )
-    assert (tmp_path / "2" / "t.rank1.jsonl").is_file()
-    assert found[1][1] == found[2][1]
-    assert len(found[2][1]) == 3
-    task = "pluralism_distributional_moralchoice"
-    assert found[1][0]["results"][task]["jsd,none"] == pytest.approx(
-        found[2][0]["results"][task]["jsd,none"], abs=1e-4
-    )
-    rates = [found[ranks][0]["pluralism"]["rates"][task] for ranks in (1, 2)]
-    assert rates[0]["messages_generated"] == rates[1]["messages_generated"] == 12  # both orders
 
 
 def test_chat_template_is_the_models_own(

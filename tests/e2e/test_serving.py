@@ -172,10 +172,14 @@ class Cluster:
         return file.read_text().splitlines() if file.exists() else []
 
     def nothing_is_left(self) -> bool:
+        """A process that was killed may take a moment to be gone."""
         pids = [json.loads(path.read_text())["pid"] for path in self.record.glob("*.json")]
-        return bool(pids) and not any(
-            alive(pid) for pid in [*pids, *(r["pid"] for r in self.runs())]
-        )
+        everyone = [*pids, *(r["pid"] for r in self.runs())]
+        for _ in range(50):
+            if not any(alive(pid) for pid in everyone):
+                return bool(pids)
+            time.sleep(0.1)
+        return False
 
 
 def alive(pid: int) -> bool:

@@ -270,9 +270,7 @@ class CompositeLM(LM):
             for (prompt, cut), text, score in zip(prompts, texts, scores, strict=True)
         ]
 
-    def answered(
-        self, reply: tuple[str, OptionScores | None, Sent], **trace: Any
-    ) -> Answer:
+    def answered(self, reply: tuple[str, OptionScores | None, Sent], **trace: Any) -> Answer:
         """The answer that one prompt's ``reply`` is, with the fields of :class:`Answer` in ``trace``."""
         text, scores, sent = reply
         if scores is None:

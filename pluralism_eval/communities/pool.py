@@ -271,7 +271,9 @@ class CommunityPool:
                         "stopped": out.stopped,
                         "attempts": attempt,
                     }
-                if len(waiting) >= _WRITE_EVERY:  # servers' replies are stored already, each at once
+                if (
+                    len(waiting) >= _WRITE_EVERY
+                ):  # servers' replies are stored already, each at once
                     self._keep(waiting, done)
         finally:
             self._keep(waiting, done)

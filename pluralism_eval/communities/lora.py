@@ -82,6 +82,7 @@ def _attach(model: Any, adapters: Mapping[str, Adapter]) -> Any:
     from peft import PeftModel
 
     peft = getattr(model, "_pluralism_peft", None)
+    flags = [(weight, weight.requires_grad) for weight in model.parameters()]
     for name, adapter in adapters.items():
         try:
             if peft is None:
@@ -107,5 +108,10 @@ def _attach(model: Any, adapters: Mapping[str, Adapter]) -> Any:
         model, "_pluralism_peft", peft
     )  # not a submodule: state_dict stays as it was
     peft.base_model.disable_adapter_layers()
+    for (
+        weight,
+        flag,
+    ) in flags:  # torch multiplies in another order where it is off: other last digits
+        weight.requires_grad_(flag)
     peft.eval()
     return peft

@@ -108,10 +108,10 @@ def _arguments(settings: Settings) -> dict[str, Any]:
 def _join_ranks(inner: Any) -> None:
     """Processes of one launch work together, see :mod:`pluralism_eval.ranks`: on GPUs and on CPUs."""
     accelerator = getattr(inner, "accelerator", None)
-    if accelerator is None and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+    if {"ACCELERATE_USE_CPU", "MASTER_ADDR"} <= set(os.environ) and "WORLD_SIZE" not in os.environ:
         log.warning(
-            "accelerate launch --cpu starts one process, whatever --num_processes says. Give --multi_gpu in its place "
-            "(on CPUs too), or use torchrun --nproc_per_node N -m lm_eval"
+            "accelerate launch has started one process, whatever --num_processes says. Give it --multi_gpu (on CPUs "
+            "too, in the place of --cpu), or use torchrun --nproc_per_node N"
         )
     if accelerator is None or accelerator.num_processes < 2:
         return

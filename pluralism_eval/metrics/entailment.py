@@ -127,6 +127,8 @@ def score_pairs(name: str, pairs: Sequence[Pair]) -> dict[Pair, Scores]:
     keys = {pair: digest([scorer.identity, *pair]) for pair in unique}
     known = ranks.agree(store.get(list(keys.values())))
     todo = sorted((p for p in unique if keys[p] not in known), key=lambda p: -len(p[0]) - len(p[1]))
+    if hasattr(scorer, "prepare"):
+        scorer.prepare(todo)
     lots = [todo[start : start + scorer.lot] for start in range(0, len(todo), scorer.lot)]
     silent = not todo or not ranks.is_first()
     with tqdm(total=len(todo), desc="entailment", unit="pair", disable=silent) as bar:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pluralism_eval import ranks
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.metrics.entailment import Pair, read_pairs
 
@@ -49,10 +50,22 @@ class EmbeddedScorer:
     def probabilities(self, pairs: Sequence[Pair]) -> np.ndarray:
         return np.asarray(self._calibrated.predict_proba(self._readings(pairs)))
 
+    def prepare(self, pairs: Sequence[Pair]) -> None:
+        """Reads the hypotheses alone: many pairs share one, and each is read once."""
+        new = [h for h in dict.fromkeys(h for _, h in pairs) if h not in self._alone]
+        batches = [new[start : start + self._batch] for start in range(0, len(new), self._batch)]
+
+        def alone(batch: list[str]) -> list[float]:
+            found: list[float] = self._likelihood([(self._ALONE, h) for h in batch]).tolist()
+            return found
+
+        for batch, part in zip(batches, ranks.by_turns(batches, alone), strict=True):
+            self._alone.update(zip(batch, part, strict=True))
+
     def _kept_readings(self, pairs: Sequence[Pair]) -> np.ndarray:
         """The readings of the calibration pairs, computed once and kept on disk."""
         store, key = Store(cache_root() / "nli.sqlite", "calibration"), digest(self.identity)
-        known = store.get([key])
+        known = ranks.agree(store.get([key]))
         if key not in known:
             known = {key: self._readings(pairs).tolist()}
             store.put(known)
@@ -66,9 +79,7 @@ class EmbeddedScorer:
         """[n_pairs][4]: affirmed, alone, affirmed - denied, affirmed - alone."""
         affirmed = self._likelihood([(self._AFFIRMED.format(premise=p), h) for p, h in pairs])
         denied = self._likelihood([(self._DENIED.format(premise=p), h) for p, h in pairs])
-        for h in dict.fromkeys(h for _, h in pairs):
-            if h not in self._alone:  # one row a pass: it is kept, whatever it was first asked with
-                self._alone[h] = float(self._likelihood([(self._ALONE, h)])[0])
+        self.prepare(pairs)
         alone = np.array([self._alone[h] for _, h in pairs])
         return np.stack([affirmed, alone, affirmed - denied, affirmed - alone], axis=1)
 

@@ -45,7 +45,7 @@ def test_a_plan_is_within_a_tenth_of_what_is_then_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [
-        "reproduce", "table3", "--limit", "16", "--set", "message_max_tokens=8",
+        "reproduce", "table3", "--limit", "12", "--set", "message_max_tokens=8",
         "--set", f"messages={tmp_path / 'store'}", "--output", str(tmp_path),
     ]  # fmt: skip
     prices = ["--price-in", "1", "--price-out", "2", "--tflops", "100"]

@@ -453,8 +453,9 @@ def test_pool_file_writes_the_messages_of_the_lora_engine(
         settings = parse("modular_pluralism", given)
         queries = task_queries(["pluralism_distributional_moralchoice"], settings, {"data": "sample"}, 1)  # fmt: skip
         pool = make_pool(settings, Prompts(None))
-        if communities != "embedded":
-            pool.check(queries, llm)  # every name is served, and none answers as the base
+        pool.check(queries, llm)  # every name is served, and none answers as the base
+        kind = "logits" if communities == "embedded" else "answers"
+        assert {proof["kind"] for proof in pool.proofs().values()} == {kind}
         texts.append([(m.community, m.text) for m in pool.messages(queries, llm)[0]])
     assert texts[0] == texts[1]
     assert len({text for _, text in texts[0]}) == 6

@@ -40,3 +40,13 @@ def test_short_passages_survive_and_long_ones_share_the_rest() -> None:
 def test_a_frame_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(PluralismError, match="without any passage"):
         fit(render, ["w"], count, 3)
+
+
+def test_a_conversation_for_a_chat_api_counts_by_its_text() -> None:
+    """lm-eval's JsonChatStr is a tuple of one: its length says nothing about the prompt."""
+    from lm_eval.models.api_models import JsonChatStr
+
+    from pluralism_eval.llm.harness import HarnessLLM
+
+    llm = HarnessLLM(object(), "a chat API")
+    assert llm.count_tokens(JsonChatStr("x" * 300)) == llm.count_tokens("x" * 300) == 100  # type: ignore[arg-type]

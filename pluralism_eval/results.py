@@ -11,12 +11,15 @@ from typing import Any
 
 from pluralism_eval.errors import PluralismError
 
+STUDY = "study.json"
+"""What a study leaves beside each finished run: its spec, fingerprint and wall time."""
+
 _STAMP = re.compile(r"results_(.+)\.json")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """One finished run."""
+    """One finished run; equal to nothing but itself, so that what is computed of it can be kept."""
 
     name: str
     """Its method, or lm-eval's model name for other models."""
@@ -30,6 +33,18 @@ class Run:
     """Task → what lm-eval logged, in doc order; empty without ``--log_samples``."""
     transcript: list[dict[str, Any]]
     """Lines of the transcript; empty if there is none (other models)."""
+    llm: str = ""
+    """Its LLM: as its study calls it (``model/alignment``), else as the model itself."""
+    pool: str = ""
+    """``communities=`` as given; empty for methods without."""
+    seconds: float | None = None
+    """Wall time, loading included; None where it was not kept."""
+
+    @property
+    def ours(self) -> Mapping[str, Any]:
+        """``config.pluralism``: version, settings, liveness, rates, usage; empty for other models."""
+        found: Mapping[str, Any] = self.config.get("pluralism", {})
+        return found
 
     def samples_of(self, task: str) -> list[dict[str, Any]]:
         """Raises PluralismError if the run has none of ``task``."""
@@ -68,8 +83,30 @@ def read_run(path: Path) -> Run:
         rows = map(_sample, _lines(found))
         samples[task] = sorted(rows, key=lambda sample: int(sample["doc_id"]))
     config = results["config"]
-    name = str(config.get("pluralism", {}).get("method") or config.get("model") or file.parent.name)
-    return Run(name, file, config, results["results"], samples, _transcript(config, file))
+    ours, study = config.get("pluralism", {}), _study(file)
+    name = str(ours.get("method") or config.get("model") or file.parent.name)
+    arguments = config.get("model_args") or {}
+    pool = arguments.get("communities") if ours.get("communities") else None
+    return Run(
+        name, file, config, results["results"], samples, _transcript(config, file),
+        llm=str(study.get("llm", {}).get("name") or ours.get("llm") or config.get("model_name") or ""),
+        pool=str(pool or ""),
+        seconds=study.get("seconds") or _seconds(results),
+    )  # fmt: skip
+
+
+def _study(file: Path) -> dict[str, Any]:
+    """What a study left beside its run (``study.json``); {} where there is none."""
+    marks = [folder / STUDY for folder in (file.parent, file.parent.parent)]
+    found: dict[str, Any] = next((_json(mark) for mark in marks if mark.is_file()), {})
+    return found
+
+
+def _seconds(results: Mapping[str, Any]) -> float | None:
+    try:
+        return float(results["total_evaluation_time_seconds"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _sample(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from statistics import pstdev
 from typing import Any
@@ -29,8 +30,10 @@ from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import Metric
 from pluralism_eval.metrics.summary import StandardError, interval
+from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.presets import get_preset
 from pluralism_eval.replies import parse_answer
+from pluralism_eval.results import Run
 
 _SCORES = {
     "overton": coverage.overton,
@@ -208,6 +211,10 @@ class Summary:
     sd: float
     """Population standard deviation over items, as the authors' code prints; NaN if no mean."""
     higher_is_better: bool
+    n: int
+    """Items that count for it: all, or those of its group."""
+    baseline: bool
+    """What a constant or human answer scores."""
 
 
 def metrics_of(task: str) -> tuple[Metric, ...]:
@@ -218,10 +225,28 @@ def metrics_of(task: str) -> tuple[Metric, ...]:
 
 def summaries(scored: Scored) -> list[Summary]:
     """Every score of the task, its interval and standard error."""
-    samples = scored.samples
+    return summarise(scored.task, scored.samples)
+
+
+@lru_cache(maxsize=256)
+def scores_of(run: Run) -> dict[str, list[Summary]]:
+    """Automatic task (lm-eval's name) → every score of it, from the run's samples.
+
+    The one source of the figures of tables, pages, submissions and exports. Raises PluralismError if the
+    run has no samples of an automatic task that it has results of.
+    """
+    return {
+        task: summarise(short_name(task), run.samples_of(task))
+        for task in AUTOMATIC
+        if task in run.results
+    }
+
+
+def summarise(task: str, samples: Sequence[Mapping[str, Any]]) -> list[Summary]:
+    """Every score of ``task`` (short name) over lm-eval's logged ``samples``."""
     clusters = [sample["doc"]["cluster"] for sample in samples]
     found = []
-    for metric in metrics_of(scored.task):
+    for metric in metrics_of(task):
         items = [sample[metric.name] for sample in samples]
         low = high = stderr = math.nan
         if not metric.baseline:
@@ -230,5 +255,18 @@ def summaries(scored: Scored) -> list[Summary]:
         numbers = metric.summary.numbers(items)
         sd = pstdev(v for _, v in numbers) if numbers else math.nan
         value = metric.summary(items)
-        found.append(Summary(metric.name, value, low, high, stderr, sd, metric.higher_is_better))
+        n = len(items) if numbers is None else len(numbers)
+        found.append(
+            Summary(
+                metric.name,
+                value,
+                low,
+                high,
+                stderr,
+                sd,
+                metric.higher_is_better,
+                n,
+                metric.baseline,
+            )
+        )
     return found

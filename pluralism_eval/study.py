@@ -21,10 +21,9 @@ from pluralism_eval import __version__, plugin
 from pluralism_eval.cache import digest
 from pluralism_eval.data.sources import blob_id, input_file, short_name
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.results import Run, read_run
+from pluralism_eval.results import STUDY, Run, read_run
 from pluralism_eval.settings import parse
 
-_MARK = "study.json"
 _LLM_FIELDS = ("name", "llm", "llm_args", "chat", "parameters")
 
 
@@ -84,11 +83,11 @@ class RunSpec:
 
     def finished(self, output: Path) -> bool:
         """Is its run there already?"""
-        return (self.folder(output) / _MARK).is_file()
+        return (self.folder(output) / STUDY).is_file()
 
     def seconds(self, output: Path) -> float:
         """Wall time of its finished run, loading included."""
-        mark = json.loads((self.folder(output) / _MARK).read_text(encoding="utf-8"))
+        mark = json.loads((self.folder(output) / STUDY).read_text(encoding="utf-8"))
         return float(mark["seconds"])
 
 
@@ -155,7 +154,7 @@ def execute(
     seconds = time.monotonic() - started
     save(results, folder, spec.method)
     described = {"fingerprint": spec.fingerprint(), "seconds": seconds, **asdict(spec)}
-    (folder / _MARK).write_text(json.dumps(described, indent=1, default=str), encoding="utf-8")
+    (folder / STUDY).write_text(json.dumps(described, indent=1, default=str), encoding="utf-8")
     return read_run(folder)
 
 

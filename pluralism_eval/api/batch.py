@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from pluralism_eval import progress
 from pluralism_eval.api.replies import Reply, refused_reply
 from pluralism_eval.cache import Store
 
@@ -90,7 +89,7 @@ def _round(api: Api, todo: Mapping[str, Call]) -> Iterator[tuple[str, Reply | st
     for plan in [*open_plans, *fresh]:
         waiting[plan] = book.submit(plan, todo)
     total = sum(len(plan.keys) for plan in waiting)
-    with tqdm(total=total, desc="batches", unit="request") as bar:
+    with progress.bar(total, "batches", "request") as bar:
         while waiting:
             counts = 0
             for plan, name in list(waiting.items()):

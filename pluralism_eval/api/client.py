@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tqdm import tqdm
-
+from pluralism_eval import progress
 from pluralism_eval.api.counts import Counts
 from pluralism_eval.api.limits import Budget, SpendLimit, TokenBucket
 from pluralism_eval.api.replies import Reply, read_reply, refused_reply
@@ -159,9 +158,8 @@ class Api:
         todo = {key: calls[own[0]] for key, own in places.items() if key not in known}
         if not todo:
             return
-        with tqdm(
-            total=len(todo), desc=what, unit="request", disable=None if len(todo) > 1 else True
-        ) as bar:
+        hidden = None if len(todo) > 1 else True
+        with progress.bar(len(todo), what, "request", hidden) as bar:
             for key, reply in self._answers(todo):
                 bar.update(1)
                 if self.budget.known:

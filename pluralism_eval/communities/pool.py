@@ -8,9 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from tqdm import tqdm
-
-from pluralism_eval import ranks
+from pluralism_eval import progress, ranks
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.communities import adapters, vllm
 from pluralism_eval.communities.catalogue import Community, load_pool
@@ -222,10 +220,7 @@ class CommunityPool:
         engine = self._engine(next(iter(jobs.values()))[0], llm)
         pending = [Job(key, c.name, p, _seed(key, 1)) for key, (c, p) in jobs.items()]
         done: dict[str, Message] = {}
-        bar = tqdm(
-            total=len(pending), desc="messages", unit="message", disable=not ranks.is_first()
-        )
-        with bar:
+        with progress.bar(len(pending), "messages", "message", not ranks.is_first()) as bar:
             for attempt in range(1, _MAX_ATTEMPTS + 1):
 
                 def write(chunk: list[Job], attempt: int = attempt) -> dict[str, Message]:

@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
-from pluralism_eval import ranks
+from pluralism_eval import progress, ranks
 
 T = TypeVar("T")
 
@@ -61,7 +59,7 @@ def _in_order(
     batches: Sequence[list[int]], work: Callable[[list[int]], list[T]], what: str
 ) -> list[T]:
     """What ``work`` makes of ``batches`` of indices, by index."""
-    with tqdm(total=len(batches), desc=what, unit="batch", disable=not ranks.is_first()) as bar:
+    with progress.bar(len(batches), what, "batch", not ranks.is_first()) as bar:
 
         def seen(batch: list[int]) -> list[T]:
             part = work(batch)

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
-from tqdm import tqdm
 
-from pluralism_eval import ranks
+from pluralism_eval import progress, ranks
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.batches import fixed_size, generation_batches
@@ -277,12 +276,8 @@ class HFLLM(HarnessLLM):
             batches.append(order[:rows])
             order = order[rows:]
         found: dict[int, OptionScores] = {}
-        with tqdm(
-            total=len(wanted),
-            desc="options",
-            unit="prompt",
-            disable=None if len(wanted) > 1 and ranks.is_first() else True,
-        ) as bar:
+        hidden = None if len(wanted) > 1 and ranks.is_first() else True
+        with progress.bar(len(wanted), "options", "prompt", hidden) as bar:
 
             def scores(batch: list[int]) -> list[OptionScores]:
                 logprobs = self._next_token_logprobs([tokens[i] for i in batch])

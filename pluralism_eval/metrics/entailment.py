@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
-from pluralism_eval import ranks
+from pluralism_eval import progress, ranks
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.presets import PAPER_NLI, REFERENCE_NLI, WANLI
@@ -131,7 +130,7 @@ def score_pairs(name: str, pairs: Sequence[Pair]) -> dict[Pair, Scores]:
         scorer.prepare(todo)
     lots = [todo[start : start + scorer.lot] for start in range(0, len(todo), scorer.lot)]
     silent = not todo or not ranks.is_first()
-    with tqdm(total=len(todo), desc="entailment", unit="pair", disable=silent) as bar:
+    with progress.bar(len(todo), "entailment", "pair", silent) as bar:
 
         def score(lot: list[Pair]) -> dict[str, list[float]]:
             rows = {

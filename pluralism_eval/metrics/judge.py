@@ -18,9 +18,7 @@ from functools import lru_cache
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
-from pluralism_eval import ranks
+from pluralism_eval import progress, ranks
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.context import fit
 from pluralism_eval.errors import PluralismError
@@ -151,7 +149,7 @@ class Judge:
         todo = sorted((p for p, key in keys.items() if key not in known), key=lambda p: -len(p))
         lots = [todo[start : start + _LOT] for start in range(0, len(todo), _LOT)]
         silent = not todo or not ranks.is_first()
-        with tqdm(total=len(todo), desc="judge", unit="verdict", disable=silent) as bar:
+        with progress.bar(len(todo), "judge", "verdict", silent) as bar:
 
             def judge(lot: list[str]) -> dict[str, str]:
                 rows = {keys[p]: r for p, r in zip(lot, self._replies(lot), strict=True)}

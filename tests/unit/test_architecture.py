@@ -12,7 +12,7 @@ from pluralism_eval import plugin
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "secrets", "schema", "cache", "usage", "ranks", "plugin", "_hook", "__init__"},
+    {"errors", "secrets", "schema", "cache", "usage", "ranks", "progress", "plugin", "_hook", "__init__"},
     {"api"},
     {
         "presets",

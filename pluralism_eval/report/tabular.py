@@ -1,0 +1,222 @@
+"""Tables as data, and as Markdown, LaTeX and CSV: one source for terminal, files and page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Number:
+    """One cell."""
+
+    value: float
+    low: float = NAN
+    """95 % interval; NaN where there is none."""
+    high: float = NAN
+    n: int = 0
+    """Docs behind it; 0: not known."""
+    mark: str = ""
+    """Footnote signs, explained in the table's notes (``*``: significant)."""
+    best: bool = False
+    """The best system of its column and section."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score."""
+
+    title: str
+    higher_is_better: bool | None = None
+    """None: neither direction is better."""
+    digits: int = 3
+    task: str = ""
+    """lm-eval's name of the task behind it."""
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system, baseline or row of the paper."""
+
+    label: str
+    cells: tuple[Number | None, ...]
+    """[n_columns]; None: nothing to show."""
+    kind: str = "system"
+    """``system``, ``baseline`` or ``paper`` (as printed there)."""
+    section: str = ""
+    """The LLM it belongs to; sections follow each other."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of scores."""
+
+    name: str
+    """Short, of letters and digits: names files and anchors."""
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+def arrow(column: Column) -> str:
+    """``↑`` or ``↓`` after a blank, or nothing."""
+    return {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
+
+
+def text_of(number: Number | None, column: Column) -> str:
+    """``0.123 [0.10, 0.15]*``; ``–`` for nothing."""
+    if number is None or math.isnan(number.value):
+        return "–"
+    interval = ""
+    if not math.isnan(number.low):
+        fewer = max(column.digits - 1, 0)
+        interval = f" [{number.low:.{fewer}f}, {number.high:.{fewer}f}]"
+    return f"{number.value:.{column.digits}f}{interval}{number.mark}"
+
+
+def markdown(table: Table) -> str:
+    """Markdown, aligned so that it reads well in a terminal; the best of a section in bold."""
+    rows = [["", *(f"{column.title}{arrow(column)}" for column in table.columns)]]
+    for section, own in sections(table):
+        if section:
+            rows.append([f"*{_plain(section)}*", *[""] * len(table.columns)])
+        rows += [[_label(row), *_cells(row, table, lambda text: f"**{text}**")] for row in own]
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
+    ]
+    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
+    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
+    return "\n".join([lines[0], rule, *lines[1:], *notes])
+
+
+def latex(table: Table) -> str:
+    """A ``table`` environment for booktabs; the best of a section in bold, notes below."""
+    heads = [_tex(column.title) + _TEX_ARROWS[column.higher_is_better] for column in table.columns]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{_tex(table.title)}}}",
+        f"\\label{{tab:{table.name}}}",
+        f"\\begin{{tabular}}{{l{'r' * len(heads)}}}",
+        "\\toprule",
+        " & ".join(["", *heads]) + " \\\\",
+    ]
+    for section, own in sections(table):
+        lines.append("\\midrule")
+        if section:
+            lines.append(
+                f"\\multicolumn{{{len(heads) + 1}}}{{l}}{{\\textit{{{_tex(section)}}}}} \\\\"
+            )
+        for row in own:
+            cells = _cells(row, table, lambda text: f"\\textbf{{{text}}}", _tex)
+            lines.append(" & ".join([_tex(_label(row)), *cells]) + " \\\\")
+    lines += ["\\bottomrule", "\\end{tabular}"]
+    lines += [f"\\par\\footnotesize {_tex(note)}" for note in table.notes]
+    return "\n".join([*lines, "\\end{table}", ""])
+
+
+def as_csv(table: Table) -> str:
+    """One line a cell, at full precision: section, row, kind, column, task, metric, value, low, high, n, best, mark."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["table", "section", "row", "kind", "column", "task", "metric", "higher_is_better", "value", "low", "high", "n",
+         "best", "mark"]
+    )  # fmt: skip
+    for row in table.rows:
+        for column, number in zip(table.columns, row.cells, strict=True):
+            if number is None or math.isnan(number.value):
+                continue
+            ends = ["" if math.isnan(end) else repr(end) for end in (number.low, number.high)]
+            better = "" if column.higher_is_better is None else int(column.higher_is_better)
+            writer.writerow(
+                [table.name, _cell(row.section), _cell(row.label), row.kind, _cell(column.title), column.task,
+                 column.metric, better, repr(number.value), *ends, number.n or "", int(number.best), number.mark]
+            )  # fmt: skip
+    return out.getvalue()
+
+
+WRITERS: Mapping[str, Callable[[Table], str]] = {"md": markdown, "tex": latex, "csv": as_csv}
+"""File suffix → the table as text."""
+
+
+def sections(table: Table) -> list[tuple[str, list[Row]]]:
+    """(section, its rows), in order."""
+    found: dict[str, list[Row]] = {}
+    for row in table.rows:
+        found.setdefault(row.section, []).append(row)
+    return list(found.items())
+
+
+def _label(row: Row) -> str:
+    return f"({row.label})" if row.kind == "baseline" else _plain(row.label)
+
+
+def _cells(
+    row: Row, table: Table, bold: Callable[[str], str], clean: Callable[[str], str] = str
+) -> list[str]:
+    texts = [clean(text_of(n, c)) for n, c in zip(row.cells, table.columns, strict=True)]
+    return [
+        bold(text) if number is not None and number.best else text
+        for text, number in zip(texts, row.cells, strict=True)
+    ]
+
+
+def _plain(text: str) -> str:
+    """On one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _cell(text: str) -> str:
+    """Not read as a formula by spreadsheets."""
+    text = _plain(text)
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
+
+
+_TEX_ARROWS = {True: " $\\uparrow$", False: " $\\downarrow$", None: ""}
+_TEX = {
+    "\\": "\\textbackslash{}", "&": "\\&", "%": "\\%", "$": "\\$", "#": "\\#", "_": "\\_", "{": "\\{", "}": "\\}",
+    "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "–": "--", "−": "$-$", "*": "$^{*}$", "→": "$\\to$",
+    "↑": "$\\uparrow$", "↓": "$\\downarrow$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in _plain(text))
+
+
+def best_of(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """``rows`` of one section with the best system of every column marked; ties are all best."""
+    systems = [row for row in rows if row.kind == "system"]
+    best: list[float | None] = []
+    for i, column in enumerate(columns):
+        values = [c.value for row in systems if (c := row.cells[i]) and not math.isnan(c.value)]
+        pick = (
+            None
+            if column.higher_is_better is None or len(values) < 2
+            else max
+            if column.higher_is_better
+            else min
+        )
+        best.append(None if pick is None else pick(values))
+
+    def marked(row: Row) -> Row:
+        if row.kind != "system":
+            return row
+        cells = [
+            replace(c, best=True) if c and top is not None and c.value == top else c
+            for c, top in zip(row.cells, best, strict=True)
+        ]
+        return replace(row, cells=tuple(cells))
+
+    return [marked(row) for row in rows]

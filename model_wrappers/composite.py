@@ -31,6 +31,9 @@ from pluralism_eval.usage import Usage
 
 log = logging.getLogger(__name__)
 
+BLOCK = 512
+"""Queries answered together: their answers are in the cache (--use_cache) before the next block begins."""
+
 
 class CompositeLM(LM):
     """An lm-eval model made of an LLM and, for some methods, a pool of community LMs."""
@@ -142,20 +145,26 @@ class CompositeLM(LM):
         )
 
     def _answer_all(self, queries: list[Query]) -> list[Answer]:
-        """``answer`` once per distinct query, from the answer cache where there is one."""
+        """``answer`` once per distinct query, from the answer cache where there is one.
+
+        By blocks of all queries, whichever are known: an interrupted run goes on at its last block with
+        the batches it would have had.
+        """
         if not queries:
             return []
         self._check(queries)
         unique = list({query.key: query for query in queries}.values())
         known = ranks.agree(self._answers.load(unique)) if self._answers else {}
-        todo = [query for query in unique if query.key not in known]
-        if todo:
-            fresh = self._answer_variants(todo)
-            if self._answers:
-                self._answers.save(todo, fresh)
-            known |= fresh
-        for query in unique:
-            self.transcript.write(query, known[query.key])
+        for start in range(0, len(unique), BLOCK):
+            block = unique[start : start + BLOCK]
+            todo = [query for query in block if query.key not in known]
+            if todo:
+                fresh = self._answer_variants(todo)
+                if self._answers:
+                    self._answers.save(todo, fresh)
+                known |= fresh
+            for query in block:
+                self.transcript.write(query, known[query.key])
         return [known[query.key] for query in queries]
 
     def _answer_variants(self, queries: Sequence[Query]) -> dict[str, Answer]:

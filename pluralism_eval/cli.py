@@ -11,18 +11,24 @@ from pluralism_eval import __version__
 from pluralism_eval.commands import (
     annotate,
     communities,
+    compare,
     data,
     doctor,
+    export,
     faithfulness,
     influence,
     judge,
+    leaderboard,
     messages,
     plan,
     readouts,
+    report,
     reproduce,
     score,
     serve,
+    submit,
     train,
+    verify,
 )
 from pluralism_eval.errors import PluralismError
 
@@ -38,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     except PluralismError as error:
         print(f"pluralism-eval: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("pluralism-eval: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # `pluralism-eval score ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -75,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     judge.add(commands)
     faithfulness.add(commands)
     influence.add(commands)
+    compare.add(commands)
+    report.add(commands)
+    export.add(commands)
+    submit.add(commands)
+    verify.add(commands)
+    leaderboard.add(commands)
     reproduce.add(commands)
     readouts.add(commands)
     data.add(commands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Run:
     """``communities=`` as given; empty for methods without."""
     seconds: float | None = None
     """Wall time, loading included; None where it was not kept."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The results file as lm-eval wrote it: versions, dates, hashes, configs of tasks."""
 
     @property
     def ours(self) -> Mapping[str, Any]:
@@ -64,6 +66,14 @@ class Run:
                 f"{task}; keep it beside the results"
             )
         return found
+
+    @property
+    def data(self) -> str:
+        """``data=`` as the tasks had it; ``authors`` where it was not given."""
+        given = [
+            (c.get("metadata") or {}).get("data") for c in self.raw.get("configs", {}).values()
+        ]
+        return ", ".join(sorted({str(name or "authors") for name in given})) or "authors"
 
 
 def read_run(path: Path) -> Run:
@@ -92,6 +102,7 @@ def read_run(path: Path) -> Run:
         llm=str(study.get("llm", {}).get("name") or ours.get("llm") or config.get("model_name") or ""),
         pool=str(pool or ""),
         seconds=study.get("seconds") or _seconds(results),
+        raw=results,
     )  # fmt: skip
 
 
@@ -107,6 +118,22 @@ def _seconds(results: Mapping[str, Any]) -> float | None:
         return float(results["total_evaluation_time_seconds"])
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def runs_below(path: Path) -> list[Path]:
+    """The newest results file of every run in ``path``, by folder; a file is itself.
+
+    Raises:
+        PluralismError: nothing there.
+    """
+    if path.is_file():
+        return [path]
+    newest = {file.parent: file for file in sorted(path.rglob("results_*.json"))}
+    if not newest:
+        raise PluralismError(
+            f"{str(path)!r} holds no run; give the --output_path of one (results_*.json), or that file"
+        )
+    return list(newest.values())
 
 
 def _sample(row: dict[str, Any]) -> dict[str, Any]:

@@ -233,7 +233,7 @@ def scores_of(run: Run) -> dict[str, list[Summary]]:
     """Automatic task (lm-eval's name) → every score of it, from the run's samples.
 
     The one source of the figures of tables, pages, submissions and exports. Raises PluralismError if the
-    run has no samples of an automatic task that it has results of.
+    run has no samples of an automatic task that it has results of, or those of another version.
     """
     return {
         task: summarise(short_name(task), run.samples_of(task))
@@ -246,6 +246,12 @@ def summarise(task: str, samples: Sequence[Mapping[str, Any]]) -> list[Summary]:
     """Every score of ``task`` (short name) over lm-eval's logged ``samples``."""
     clusters = [sample["doc"]["cluster"] for sample in samples]
     found = []
+    missing = [m.name for m in metrics_of(task) if any(m.name not in s for s in samples)]
+    if missing:
+        raise PluralismError(
+            f"the samples of {task} lack {', '.join(missing[:5])}: another version wrote them; run it again, or score "
+            f"them anew (pluralism-eval score FILE --task {task})"
+        )
     for metric in metrics_of(task):
         items = [sample[metric.name] for sample in samples]
         low = high = stderr = math.nan

@@ -24,6 +24,8 @@ from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.results import STUDY, Run, read_run
 from pluralism_eval.settings import parse
 
+_ANSWERS = "answers"
+"""Answers of an unfinished run, for the next attempt."""
 _LLM_FIELDS = ("name", "llm", "llm_args", "chat", "parameters")
 
 
@@ -114,7 +116,8 @@ def parse_llm(text: str) -> StudyLLM:
 
 
 def read_study(path: Path) -> tuple[list[StudyLLM], dict[str, Any]]:
-    """A study file: its LLMs, and its other keys (settings, data, nli, limit, gen_kwargs).
+    """A study file: its LLMs, and its other keys (settings, data, nli, limit, gen_kwargs, methods, tasks,
+    pools).
 
     Raises:
         PluralismError: all problems of the file at once.
@@ -132,7 +135,7 @@ def read_study(path: Path) -> tuple[list[StudyLLM], dict[str, Any]]:
             problems.append(
                 f"llms[{i}]: needs llm, may have {', '.join(_LLM_FIELDS)}; not {unknown or entry}"
             )
-    known = {"llms", "settings", "data", "nli", "limit", "gen_kwargs"}
+    known = {"llms", "settings", "data", "nli", "limit", "gen_kwargs", "methods", "tasks", "pools"}
     problems += [f"unknown key {key!r}" for key in loaded if key not in known]
     raise_all(f"--study {str(path)!r}", problems)
     llms = [StudyLLM(**{"name": entry["llm"], **entry}) for entry in loaded.pop("llms")]
@@ -153,6 +156,8 @@ def execute(
     results = evaluate(spec, folder, batch_size, device)
     seconds = time.monotonic() - started
     save(results, folder, spec.method)
+    for left in folder.glob(f"{_ANSWERS}*"):
+        left.unlink()
     described = {"fingerprint": spec.fingerprint(), "seconds": seconds, **asdict(spec)}
     (folder / STUDY).write_text(json.dumps(described, indent=1, default=str), encoding="utf-8")
     return read_run(folder)
@@ -183,6 +188,7 @@ def evaluate(
         limit=spec.limit,
         samples=None if spec.docs is None else {t: list(n) for t, n in spec.docs.items()},
         gen_kwargs=dict(spec.gen_kwargs) or None,
+        use_cache=str(folder / _ANSWERS),
         apply_chat_template=spec.llm.chat,
         batch_size=batch_size,
         device=device,

@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pluralism_eval.commands import studies
 from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.planning.rows import LLM, MESSAGES
+from pluralism_eval.report import tabular
 from pluralism_eval.report.as_json import as_json
-from pluralism_eval.report.table import build as build_table
-from pluralism_eval.report.table import markdown
+from pluralism_eval.report.table import markdown, overview
 from pluralism_eval.reproduce import build, cells, claims, extras, paper, patching, plan
 from pluralism_eval.reproduce.targets import OURS, TARGETS, Row, Score, Target, target_of
-from pluralism_eval.study import StudyLLM, parse_llm, read_study
 
 _PLAN = "plan.json"
 
@@ -43,18 +41,8 @@ def add(commands: Any) -> None:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
+    studies.flags(parser, "reproduce_output")
     add = parser.add_argument
-    add("--llm", action="append", default=[], help="embedded (default), hf:pretrained=X;dtype=bfloat16, or "
-        "llama2-13b/aligned=hf:pretrained=X;chat=true to stand beside the paper's; may be repeated")  # fmt: skip
-    add("--study", type=Path, help="YAML with any number of llms, and settings, data, nli, limit")
-    add("--data", help="authors, cleaned, sample or a folder (default: authors; embedded: sample)")
-    add("--nli", help="entailment scorer (default: the table's; embedded: embedded)")
-    add("--limit", type=int, help="docs a task (default: all; embedded: 12)")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="more --model_args")
-    add("--gen", action="append", default=[], metavar="KEY=VALUE", help="generation settings")
-    add("--output", type=Path, default=Path("reproduce_output"), help="folder of runs and report")
-    add("--batch_size", help="as lm_eval's")
-    add("--device", help="as lm_eval's")
     add("--judge", default="embedded", help="figure3: the judge (NAME:key=value;...)")
     add("--plan", action="store_true", help="what it would cost, from a pilot; then stop")
     add("--pilot", type=int, default=6, help="docs a task that a plan runs (default: 6)")
@@ -87,7 +75,11 @@ _HEADLINES = {
 
 
 def _go(target: Target, arguments: argparse.Namespace) -> None:
-    llms, options = _options(arguments)
+    llms, options, given = studies.read(arguments)
+    if given:
+        raise PluralismError(
+            f"--study {str(arguments.study)!r}: {', '.join(given)} are for compare only"
+        )
     found = build.entries(target, llms, options)
     folder, runs = arguments.output / target.name, arguments.output / "runs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,40 +91,6 @@ def _go(target: Target, arguments: argparse.Namespace) -> None:
         return
     done = build.run_all(found, runs, options, report=_progress)
     _report(target, done, folder, arguments)
-
-
-def _options(arguments: argparse.Namespace) -> tuple[list[StudyLLM], build.Options]:
-    for flag, value in (("--limit", arguments.limit), ("--pilot", arguments.pilot)):
-        if value is not None and value < 1:
-            raise PluralismError(f"{flag} {value}: at least 1")
-    llms = [parse_llm(text) for text in arguments.llm]
-    given: dict[str, Any] = {}
-    if arguments.study:
-        more, given = read_study(arguments.study)
-        llms += more
-    names = [llm.name for llm in llms]
-    if len(set(names)) < len(names):
-        raise PluralismError(f"two LLMs have one name: {', '.join(names)}; give them others")
-    options = build.Options(
-        data=arguments.data or given.get("data"),
-        nli=arguments.nli or given.get("nli"),
-        limit=arguments.limit or given.get("limit"),
-        settings={**given.get("settings", {}), **_pairs("--set", arguments.set)},
-        gen_kwargs={**given.get("gen_kwargs", {}), **_pairs("--gen", arguments.gen)},
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-    )
-    return llms or [parse_llm("embedded")], options
-
-
-def _pairs(flag: str, given: Sequence[str]) -> dict[str, Any]:
-    found = {}
-    for pair in given:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise PluralismError(f"{flag} {pair!r} is not KEY=VALUE")
-        found[key] = yaml.safe_load(value)
-    return found
 
 
 def _progress(line: str) -> None:
@@ -190,7 +148,7 @@ def _report(
     changes = build.patches_of(target, done) if target.extra == "patching" else {}
     lines = [f"# {target.name}: {target.title}", ""]
     for llm, runs in build.tables_of(target, done).items():
-        lines += [f"{llm}:", "", markdown(build_table(runs)), ""]
+        lines += [f"{llm}:", "", tabular.markdown(overview(runs)), ""]
     if found and target.name in paper.tables():
         lines += ["Ours beside the paper's:", "", markdown(cells.rows(found)), ""]
         lines += [f"{n}. {reason}" for reason, n in cells.reason_numbers(found).items()]

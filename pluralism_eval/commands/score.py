@@ -12,10 +12,10 @@ from typing import Any
 from pluralism_eval import scoring
 from pluralism_eval.data.sources import INPUTS, long_name, short_name
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.report import comparison
+from pluralism_eval.report import comparison, tabular
 from pluralism_eval.report.as_json import as_json
 from pluralism_eval.report.breakdown import breakdown_rows, breakdowns
-from pluralism_eval.report.table import build, markdown
+from pluralism_eval.report.table import markdown, overview
 
 
 def add(commands: Any) -> None:
@@ -64,7 +64,7 @@ def _score(arguments: argparse.Namespace) -> None:
         print(as_json(_everything(task, found, paired)))
         return
     print(f"{task}, preset {arguments.preset}\n")
-    print(markdown(build(runs)))
+    print(tabular.markdown(overview(runs)))
     for name, scored in found.items():
         print(f"\n## {name}\n\n{_notes(scored)}\n")
         print(markdown(_summary_rows(scored)))

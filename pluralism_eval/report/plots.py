@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.report.figures.style import INK, RULE, SOFT, drawing
 
 FORMATS = (".png", ".svg")
 COLOURS = ("#0072B2", "#009E73", "#CC79A7")  # blue, green, purple
 BASELINE = "#E69F00"  # orange
-_INK, _SOFT, _RULE = "#222222", "#555555", "#dddddd"
 _ROW, _GAP = 0.36, 0.45  # inches a bar takes; bars between groups
 _WIDTH = 7.4  # inches
 
@@ -43,6 +43,7 @@ def check_plot(path: Path) -> None:
         raise PluralismError(f"--plot {str(path)!r}: there is no folder {str(path.parent)!r}")
 
 
+@drawing()
 def bar_plot(
     path: Path, groups: Sequence[Sequence[Bar]], title: str, baseline: str, caption: str
 ) -> None:
@@ -55,9 +56,6 @@ def bar_plot(
     Raises:
         PluralismError: the file cannot be written.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     rows = sum(map(len, groups)) + _GAP * (len(groups) - 1)
@@ -68,20 +66,18 @@ def bar_plot(
     axes = figure.add_axes((left, below / height, 0.83 - left, _ROW * rows / height))
     _draw(axes, groups, baseline)
     _style(axes, rows)
-    figure.text(0.02, 1 - 0.12 / height, title, fontsize=11.5, color=_INK, va="top", weight="bold")
+    figure.text(0.02, 1 - 0.12 / height, title, fontsize=11.5, color=INK, va="top", weight="bold")
     handles, names = axes.get_legend_handles_labels()
     series = dict(zip(names, handles, strict=True))
     series[baseline] = series.pop(baseline)  # last
     figure.legend(
         series.values(), series.keys(), loc="upper left", ncols=len(series), frameon=False, fontsize=8.2,
-        bbox_to_anchor=(0.01, 1 - 0.36 / height), labelcolor=_INK, handlelength=1.2, columnspacing=1.4,
+        bbox_to_anchor=(0.01, 1 - 0.36 / height), labelcolor=INK, handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
-    figure.text(0.02, 0.08 / height, caption, fontsize=7.5, color=_SOFT, va="bottom")
-    fixed = {"svg.fonttype": "none", "svg.hashsalt": "pluralism-eval"}  # text as text; same bytes
+    figure.text(0.02, 0.08 / height, caption, fontsize=7.5, color=SOFT, va="bottom")
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
     try:
-        with matplotlib.rc_context(fixed):
-            figure.savefig(path, metadata=metadata)
+        figure.savefig(path, metadata=metadata)
     except OSError as error:
         raise PluralismError(f"--plot {str(path)!r} cannot be written: {error}") from error
 
@@ -96,15 +92,15 @@ def _draw(axes: Any, groups: Sequence[Sequence[Bar]], baseline: str) -> None:
             axes.barh(
                 place, 0 if isnan(value) else value, 0.62, color=colour, alpha=0.8, label=bar.series
             )
-            _whisker(axes, place, low, high, _INK, 1.3)
+            _whisker(axes, place, low, high, INK, 1.3)
             value, low, high = (100 * number for number in bar.baseline)
             axes.plot(
-                value, place + 0.2, "D", color=BASELINE, markersize=5, markeredgecolor=_INK,
+                value, place + 0.2, "D", color=BASELINE, markersize=5, markeredgecolor=INK,
                 markeredgewidth=0.6, linestyle="none", label=baseline, zorder=5, clip_on=False,
             )  # fmt: skip
             _whisker(axes, place + 0.2, low, high, BASELINE, 1.3)
             shown = "–" if isnan(bar.share[0]) else f"{100 * bar.share[0]:.0f} %"
-            axes.text(102, place, f"{shown} of {bar.n:,}", fontsize=8.5, color=_INK, va="center")
+            axes.text(102, place, f"{shown} of {bar.n:,}", fontsize=8.5, color=INK, va="center")
             ticks.append(place)
             labels.append(bar.label)
             place += 1
@@ -120,10 +116,10 @@ def _whisker(axes: Any, place: float, low: float, high: float, colour: str, widt
 def _style(axes: Any, rows: float) -> None:
     axes.set_xlim(0, 100)
     axes.set_ylim(rows - 0.5, -0.5)
-    axes.tick_params(axis="both", length=0, labelsize=9, colors=_INK)
+    axes.tick_params(axis="both", length=0, labelsize=9, colors=INK)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
-    axes.grid(axis="x", color=_RULE, linewidth=0.8)
+    axes.grid(axis="x", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
-    axes.spines["left"].set_color(_SOFT)
+    axes.spines["left"].set_color(SOFT)

@@ -8,11 +8,13 @@ from math import isnan
 from statistics import fmean
 from typing import Any
 
-from pluralism_eval.metrics.classification import balanced_accuracy
+from pluralism_eval.data.sources import short_name
 from pluralism_eval.metrics.distance import js_distance
+from pluralism_eval.metrics.metric import Metric
 from pluralism_eval.metrics.options import majority_distances, majority_match, point_mass
-from pluralism_eval.metrics.statistics import bootstrap_interval, mean_interval
-from pluralism_eval.metrics.summary import Mean
+from pluralism_eval.metrics.summary import Mean, interval
+from pluralism_eval.report import tabular
+from pluralism_eval.scoring import metrics_of
 
 Samples = Sequence[Mapping[str, Any]]
 """lm-eval's logged samples of one task: one mapping a doc."""
@@ -20,16 +22,19 @@ Samples = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Column:
-    """One score: how to read it from a doc, how to sum it up, and what the baselines get."""
+    """One headline score, and what its baselines get."""
 
     task: str
     title: str
-    higher_is_better: bool
-    item: Callable[[Mapping[str, Any]], Any]
-    statistic: Callable[[list[Any]], float]
+    metric: str
     baselines: Callable[[Samples], dict[str, float]]
     number: Callable[[Mapping[str, Any]], float] | None = None
     """A doc's own score, where the score is the mean of such: what paired tests compare."""
+
+    @property
+    def of(self) -> Metric:
+        """What the score is."""
+        return next(m for m in metrics_of(short_name(self.task)) if m.name == self.metric)
 
 
 def _own(key: str) -> Callable[[Mapping[str, Any]], float]:
@@ -88,71 +93,80 @@ def _people(samples: Samples, score: str) -> dict[str, float]:
 
 COLUMNS = (
     Column(
-        "pluralism_overton_nli", "Overton: value coverage", True, _own("coverage"), fmean,
+        "pluralism_overton_nli", "Overton: value coverage", "coverage",
         lambda samples: {"the query itself as response": fmean(s["coverage_echo"] for s in samples)},
         _own("coverage"),
     ),
     Column(
-        "pluralism_steerable_vk", "Steerable VK: accuracy", True, lambda s: tuple(s["acc"]),
-        lambda pairs: fmean(float(g == p) for g, p in pairs), _vk_accuracy_baselines,
+        "pluralism_steerable_vk", "Steerable VK: accuracy", "acc", _vk_accuracy_baselines,
         lambda s: float(s["acc"][0] == s["acc"][1]),
     ),
+    Column("pluralism_steerable_vk", "Steerable VK: balanced acc.", "balanced_acc", _vk_baselines),
     Column(
-        "pluralism_steerable_vk", "Steerable VK: balanced acc.", True, lambda s: tuple(s["acc"]),
-        balanced_accuracy, _vk_baselines,
+        "pluralism_steerable_opinionqa", "Steerable OpinionQA: match", "match", _match_baselines,
+        _own("match"),
     ),
     Column(
-        "pluralism_steerable_opinionqa", "Steerable OpinionQA: match", True, _own("match"), fmean,
-        _match_baselines, _own("match"),
+        "pluralism_distributional_moralchoice", "Distr. MoralChoice: J-S", "jsd", _distance_baselines,
+        _own("jsd"),
     ),
     Column(
-        "pluralism_distributional_moralchoice", "Distr. MoralChoice: J-S", False, _own("jsd"), fmean,
+        "pluralism_distributional_globalopinionqa", "Distr. GlobalOpinionQA: J-S", "jsd",
         _distance_baselines, _own("jsd"),
-    ),
-    Column(
-        "pluralism_distributional_globalopinionqa", "Distr. GlobalOpinionQA: J-S", False, _own("jsd"),
-        fmean, _distance_baselines, _own("jsd"),
     ),
 )  # fmt: skip
 
 
-def build(runs: Mapping[str, Mapping[str, Samples]]) -> list[list[str]]:
-    """Rows of cells, the header first.
+def overview(runs: Mapping[str, Mapping[str, Samples]], section: str = "") -> tabular.Table:
+    """The headline scores that all systems have, below the baselines.
 
     Args:
-        runs: method → task → samples, all over the same docs.
+        runs: system → task → samples, all over the same docs.
+        section: the LLM that the systems share.
     """
     columns = [c for c in COLUMNS if all(c.task in tasks for tasks in runs.values())]
-    arrow = {True: "↑", False: "↓"}
-    rows = [["", *(f"{c.title} {arrow[c.higher_is_better]}" for c in columns)]]
     first = next(iter(runs.values()))
-    rows.append(["docs", *(str(len(first[c.task])) for c in columns)])
     baselines = [c.baselines(first[c.task]) for c in columns]
-    for name in BASELINES:
-        found = [own.get(name) for own in baselines]
-        if all(value is None for value in found):
-            continue
-        rows.append([f"({name})", *("–" if value is None else f"{value:.3f}" for value in found)])
-    for method, tasks in runs.items():
-        rows.append([method, *(_cell(c, tasks[c.task]) for c in columns)])
-    return rows
+    heads = tuple(
+        tabular.Column(c.title, c.of.higher_is_better, 3, c.task, c.metric) for c in columns
+    )
+    constants = [(name, [own.get(name) for own in baselines]) for name in BASELINES]
+    rows = [
+        tabular.Row(name, tuple(None if v is None else tabular.Number(v) for v in own), "baseline")
+        for name, own in constants
+        if any(v is not None for v in own)
+    ]
+    systems = [
+        tabular.Row(name, tuple(_number(c, tasks[c.task]) for c in columns), section=section)
+        for name, tasks in runs.items()
+    ]
+    counts = {c.task.removeprefix("pluralism_"): len(first[c.task]) for c in columns}
+    docs = ", ".join(f"{task} {n}" for task, n in counts.items())
+    return tabular.Table(
+        "overview", "Headline scores", heads, (*rows, *tabular.best_of(systems, heads)),
+        (f"docs: {docs}", *_unread(runs)),
+    )  # fmt: skip
 
 
-def _cell(column: Column, samples: Samples) -> str:
-    """The score, and which share of answers could not be read: those score as uniform, or wrong."""
-    unread = fmean(s.get("unparsed", 0.0) for s in samples)
-    return cell(measured(column, samples)) + (f", {unread:.0%} unread" if unread else "")
+def _number(column: Column, samples: Samples) -> tabular.Number:
+    return tabular.Number(*measured(column, samples), n=len(samples))
+
+
+def _unread(runs: Mapping[str, Mapping[str, Samples]]) -> list[str]:
+    """Answers that could not be read: they score as uniform, or wrong."""
+    shares = {
+        f"{system} {task.removeprefix('pluralism_')} {share:.0%}"
+        for system, tasks in runs.items()
+        for task, samples in tasks.items()
+        if (share := fmean(s.get("unparsed", 0.0) for s in samples))
+    }
+    return [f"answers that could not be read: {', '.join(sorted(shares))}"] if shares else []
 
 
 def measured(column: Column, samples: Samples) -> tuple[float, float, float]:
     """(score, ends of its 95 % interval), clustered by question or situation."""
-    items = [column.item(s) for s in samples]
-    clusters = [s["doc"]["cluster"] for s in samples]
-    if column.number is not None:
-        low, high = mean_interval([column.number(s) for s in samples], clusters)
-    else:
-        low, high = bootstrap_interval(items, column.statistic, clusters, resamples=300)
-    return column.statistic(items), low, high
+    summary, items = column.of.summary, [s[column.metric] for s in samples]
+    return summary(items), *interval(summary, items, [s["doc"]["cluster"] for s in samples])
 
 
 def cell(score: tuple[float, float, float]) -> str:

@@ -127,22 +127,28 @@ def latex(table: Table) -> str:
 
 def as_csv(table: Table) -> str:
     """One line a cell, at full precision: section, row, kind, column, task, metric, value, low, high, n, best, mark."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["table", "section", "row", "kind", "column", "task", "metric", "higher_is_better", "value", "low", "high", "n",
-         "best", "mark"]
-    )  # fmt: skip
+    rows = [_CSV]
     for row in table.rows:
         for column, number in zip(table.columns, row.cells, strict=True):
             if number is None or math.isnan(number.value):
                 continue
             ends = ["" if math.isnan(end) else repr(end) for end in (number.low, number.high)]
-            better = "" if column.higher_is_better is None else int(column.higher_is_better)
-            writer.writerow(
-                [table.name, _cell(row.section), _cell(row.label), row.kind, _cell(column.title), column.task,
-                 column.metric, better, repr(number.value), *ends, number.n or "", int(number.best), number.mark]
+            better = "" if column.higher_is_better is None else str(int(column.higher_is_better))
+            rows.append(
+                [table.name, row.section, row.label, row.kind, column.title, column.task, column.metric, better,
+                 repr(number.value), *ends, str(number.n or ""), str(int(number.best)), number.mark]
             )  # fmt: skip
+    return csv_text(rows)
+
+
+_CSV = ["table", "section", "row", "kind", "column", "task", "metric", "higher_is_better", "value", "low", "high", "n",
+        "best", "mark"]  # fmt: skip
+
+
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """CSV of rows of text, none of which a spreadsheet takes for a formula."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([map(_cell, row) for row in rows])
     return out.getvalue()
 
 
@@ -178,9 +184,13 @@ def _plain(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    """Not read as a formula by spreadsheets."""
+    """On one line; numbers as they are, other text not read as a formula by spreadsheets."""
     text = _plain(text)
-    return f"'{text}" if text[:1] in tuple("=+-@") else text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}" if text[:1] in tuple("=+-@") else text
+    return text
 
 
 _TEX_ARROWS = {True: " $\\uparrow$", False: " $\\downarrow$", None: ""}
@@ -196,27 +206,24 @@ def _tex(text: str) -> str:
 
 
 def best_of(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """``rows`` of one section with the best system of every column marked; ties are all best."""
-    systems = [row for row in rows if row.kind == "system"]
-    best: list[float | None] = []
-    for i, column in enumerate(columns):
-        values = [c.value for row in systems if (c := row.cells[i]) and not math.isnan(c.value)]
-        pick = (
-            None
-            if column.higher_is_better is None or len(values) < 2
-            else max
-            if column.higher_is_better
-            else min
-        )
-        best.append(None if pick is None else pick(values))
+    """``rows`` of one section with the best systems of every column marked; none where all are equal."""
+    tops = [
+        _top([row.cells[i] for row in rows if row.kind == "system"], c)
+        for i, c in enumerate(columns)
+    ]
 
     def marked(row: Row) -> Row:
-        if row.kind != "system":
-            return row
         cells = [
             replace(c, best=True) if c and top is not None and c.value == top else c
-            for c, top in zip(row.cells, best, strict=True)
+            for c, top in zip(row.cells, tops, strict=True)
         ]
-        return replace(row, cells=tuple(cells))
+        return replace(row, cells=tuple(cells)) if row.kind == "system" else row
 
     return [marked(row) for row in rows]
+
+
+def _top(cells: Sequence[Number | None], column: Column) -> float | None:
+    values = {c.value for c in cells if c is not None and not math.isnan(c.value)}
+    if column.higher_is_better is None or len(values) < 2:
+        return None
+    return max(values) if column.higher_is_better else min(values)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import progress
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.reproduce import cells, patching
 from pluralism_eval.reproduce.cells import Cell
@@ -51,8 +52,8 @@ def _spec(target: Target, row: Row, llm: StudyLLM, options: Options) -> RunSpec:
     settings: dict[str, Any] = {"communities": pools[""]}
     if small:
         settings["message_max_tokens"] = EMBEDDED_MESSAGE_TOKENS
-    if MC in target.tasks:
-        settings["orders"] = 1  # the paper asks once, the good option listed first
+    if MC in target.tasks and target.as_printed:
+        settings["orders"] = 1
     settings |= options.settings
     if row.pool:
         settings["communities"] = pools.get(row.pool, row.pool)  # the row is the pool
@@ -84,6 +85,7 @@ def run_all(
         known = entry.spec.finished(output)
         where = f" (finished before, read from {entry.spec.folder(output)})" if known else ""
         report(f"[{n}/{len(found)}] {entry.spec.llm.name}: {entry.row.label}{where}")
+        progress.step(n, len(found), entry.row.label)
         if not known:
             held = held_llm(entry.spec, options)
         run = execute(entry.spec, output, options.batch_size, options.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pluralism_eval.metrics import judge as judges
@@ -10,6 +11,7 @@ from pluralism_eval.metrics import pairwise
 from pluralism_eval.metrics.exchanges import chosen_scorer, community_names, exchanges
 from pluralism_eval.metrics.faithfulness import Share, faithfulness
 from pluralism_eval.metrics.responses import read_responses
+from pluralism_eval.plugin import JUDGED
 from pluralism_eval.reproduce import paper
 from pluralism_eval.reproduce.build import Entry
 from pluralism_eval.reproduce.targets import OURS
@@ -30,19 +32,34 @@ def judged(done: Done, spec: str) -> dict[str, dict[str, pairwise.Report]]:
     found: dict[str, dict[str, pairwise.Report]] = {}
     for ours in (run for _, run in done if run.name == OURS):
         llm = next(entry.spec.llm.name for entry, run in done if run is ours)
-        mine = read_responses(ours.path).texts
         for entry, run in done:
-            if entry.spec.llm.name != llm or run.name == OURS:
-                continue
-            theirs = read_responses(run.path).texts
-            keys = judges.seeded_sample(
-                [key for key in mine if key in theirs], lambda key: key, PAIRS, judges.SEED
-            )
-            pairs = [judges.Pair(key[1], mine[key], theirs[key]) for key in keys]
-            rows = judges.judge_pairs(judge, pairs)
-            report = pairwise.report(judges.judged(pairs, rows))
-            found.setdefault(llm, {})[run.name] = report
+            if entry.spec.llm.name == llm and run.name != OURS:
+                report = pairwise.report(verdicts(judge, ours, run))
+                found.setdefault(llm, {})[run.name] = report
     return found
+
+
+def verdicts(judge: judges.Judge, ours: Run, other: Run) -> list[pairwise.Judged]:
+    """What ``judge`` says of up to 600 Overton responses of ``ours`` against those of ``other``."""
+    mine, theirs = (read_responses(run.path).texts for run in (ours, other))
+    common = [key for key in mine if key in theirs]
+    keys = judges.seeded_sample(common, lambda key: key, PAIRS, judges.SEED)
+    pairs = [judges.Pair(key[1], mine[key], theirs[key]) for key in keys]
+    return judges.judged(pairs, judges.judge_pairs(judge, pairs))
+
+
+def judged_run(ours: Run, other: str, found: Sequence[pairwise.Judged]) -> Run:
+    """``ours`` with ``found`` as the samples of the judged task, for Figure 3."""
+    samples = [
+        {
+            "doc": {"cluster": pair.cluster},
+            "words": pair.words[0],
+            "words_baseline": pair.words[1],
+            "filtered_resps": [{"verdicts": pair.verdicts, "baseline_name": other}],
+        }
+        for pair in found
+    ]
+    return replace(ours, samples={JUDGED: samples})
 
 
 def judge_rows(found: Mapping[str, Mapping[str, pairwise.Report]]) -> list[list[str]]:

@@ -50,6 +50,8 @@ class Target:
     path: tuple[str, ...] = ("alignment", "row", "model")
     """Order of keys in the paper's data, before a score's own."""
     nli: str = PAPER_NLI
+    as_printed: bool = True
+    """Ask as the paper did: MoralChoice once, the good option listed first."""
     extra: str = ""
     """``judge``, ``faithfulness`` or ``patching``: what is computed from the runs besides scores."""
 

@@ -213,6 +213,33 @@ def test_use_cache_serves_no_other_models_or_docs_answers(
     assert [kind for kind, _ in scripted.seen if kind == "score"] == ["score"]  # the probe alone
 
 
+def test_an_interrupted_run_asks_no_finished_block_again(
+    run: Callable[..., Any], tmp_path: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pluralism_eval.model_wrappers.composite.BLOCK", 1)
+    task, cache = "pluralism_distributional_globalopinionqa", str(tmp_path / "cache")
+    whole = run("modular_pluralism", task)
+    asked = [prompt for kind, prompt in scripted.seen if kind == "score"]
+    score = scripted.loglikelihood
+
+    def falls_over(self: Any, requests: list[Any], disable_tqdm: bool = False) -> Any:
+        if any(request.args[0] == asked[-1] for request in requests):
+            raise KeyboardInterrupt
+        return score(self, requests, disable_tqdm)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(scripted, "loglikelihood", falls_over)
+        with pytest.raises(KeyboardInterrupt):
+            run("modular_pluralism", task, use_cache=cache)
+    scripted.seen.clear()
+    again = run("modular_pluralism", task, use_cache=cache)
+    assert json.dumps(again["results"]) == json.dumps(whole["results"])
+    assert again["transcript"] == whole["transcript"]
+    left = {prompt for kind, prompt in scripted.seen if kind == "score"}
+    assert asked[-1] in left
+    assert len(left) < len(set(asked)) / 2 + 2
+
+
 def test_chat_template_goes_on_after_the_rewriting(run: Callable[..., Any]) -> None:
     entry = run(
         "modular_pluralism", "pluralism_distributional_moralchoice", apply_chat_template=True
@@ -295,17 +322,19 @@ def test_foreign_tasks_get_mixtures_over_their_own_continuations(
 
 
 def test_the_table_has_every_method_and_its_baselines(run: Callable[..., Any]) -> None:
-    from pluralism_eval.report.table import build, markdown
+    from pluralism_eval.report.table import overview
+    from pluralism_eval.report.tabular import markdown, text_of
 
     tasks = ("pluralism_steerable_vk", "pluralism_distributional_moralchoice")
     runs = {m: {t: run(m, t)["samples"][t] for t in tasks} for m in ("vanilla", "prompting")}
-    rows = {row[0]: row[1:] for row in build(runs)}
-    assert len(rows[""]) == 3  # accuracy, balanced accuracy, J-S distance
-    assert rows["docs"] == ["2", "2", "2"]
-    assert rows["(uniform)"] == ["0.333", "0.333", "0.232"]  # mean of 0.4645 (low) and 0 (high)
-    assert rows["(always first option)"] == ["0.500", "0.500", "0.232"]
-    assert rows["(majority)"] == ["0.500", "0.500", "0.232"]
+    table = overview(runs)
+    rows = {row.label: [text_of(n, table.columns[0]) for n in row.cells] for row in table.rows}
+    assert len(table.columns) == 3  # accuracy, balanced accuracy, J-S distance
+    assert "docs: steerable_vk 2, distributional_moralchoice 2" in table.notes
+    assert rows["uniform"] == ["0.333", "0.333", "0.232"]  # mean of 0.4645 (low) and 0 (high)
+    assert rows["always first option"] == ["0.500", "0.500", "0.232"]
+    assert rows["majority"] == ["0.500", "0.500", "0.232"]
     for method, by_task in runs.items():
         mean = np.mean([s["jsd"] for s in by_task["pluralism_distributional_moralchoice"]])
         assert rows[method][2].startswith(f"{mean:.3f} [")
-    assert markdown(build(runs)).count("\n") == len(rows)
+    assert all(label in markdown(table) for label in rows)

@@ -12,7 +12,18 @@ from pluralism_eval import plugin
 from tests.conftest import ROOT
 
 LAYERS = [
-    {"errors", "secrets", "schema", "cache", "usage", "ranks", "progress", "plugin", "_hook", "__init__"},
+    {
+        "errors",
+        "secrets",
+        "schema",
+        "cache",
+        "usage",
+        "ranks",
+        "progress",
+        "plugin",
+        "_hook",
+        "__init__",
+    },
     {"api"},
     {
         "presets",
@@ -31,7 +42,7 @@ LAYERS = [
     {"communities"},
     {"data", "metrics", "corpora"},
     {"train", "report", "messages", "scoring", "people", "study", "planning"},
-    {"reproduce", "doctor", "serving"},
+    {"reproduce", "doctor", "serving", "leaderboard", "exports"},
     {"commands"},
     {"demo"},
     {"cli"},

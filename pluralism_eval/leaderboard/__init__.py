@@ -1,0 +1,1 @@
+"""Submissions: made of finished runs, verified from their raw responses, and ranked."""

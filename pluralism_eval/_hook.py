@@ -1,7 +1,7 @@
 """Lets the released lm-eval find our models and tasks by name. Standard library only.
 
 ``pluralism_eval_hook.pth`` imports this file at interpreter start. It installs a finder that waits
-for two lm-eval modules; nothing else is imported or changed until lm-eval itself is imported.
+for three lm-eval modules; nothing else is imported or changed until lm-eval itself is imported.
 ``PLURALISM_EVAL_NO_HOOK=1`` turns it off; ``pluralism-eval run`` works without it.
 """
 
@@ -13,7 +13,11 @@ from types import ModuleType
 from typing import Any
 
 OPT_OUT = "PLURALISM_EVAL_NO_HOOK"
-AFTER = {"lm_eval.models": "register_models", "lm_eval.tasks.manager": "register_tasks"}
+AFTER = {
+    "lm_eval.models": "register_models",
+    "lm_eval.tasks.manager": "register_tasks",
+    "lm_eval.loggers.wandb_logger": "fit_trackers",
+}
 
 
 class _HookedLoader(Loader):

@@ -89,7 +89,17 @@ def register_tasks() -> None:
     TaskManager.__init__ = init
 
 
+def fit_trackers() -> None:
+    """Let lm-eval's W&B logger take runs of ours. Idempotent."""
+    from lm_eval.loggers.wandb_logger import WandbLogger
+
+    from pluralism_eval.trackers import fit_wandb
+
+    fit_wandb(WandbLogger)
+
+
 def register() -> None:
-    """Both of the above, for programs that do not use the import hook."""
+    """All of the above, for programs that do not use the import hook."""
     register_models()
     register_tasks()
+    fit_trackers()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lm_eval import simple_evaluate
 
-from pluralism_eval.exports.trackers import fit_wandb
+from pluralism_eval.trackers import fit_wandb
 
 TASKS = ("pluralism_overton_nli", "pluralism_steerable_vk", "pluralism_distributional_moralchoice")
 DOCS = 3

@@ -20,6 +20,7 @@ LAYERS = [
         "usage",
         "ranks",
         "progress",
+        "trackers",
         "plugin",
         "_hook",
         "__init__",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ def write(
     paired = _paired(runs)
     judged = _judged(runs, judge) if judge else {}
     drawn = [f for f in figures.figures(runs) if not (judged and f.name == "figure3")]
-    drawn += figures.figure3(judged)
+    drawn += [replace(f, caption=f"{f.caption} Judge: {judge}.") for f in figures.figure3(judged)]
     for kind in ("tables", "figures"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     for table in tables:

@@ -7,24 +7,37 @@ all queries at once. Everything between lm-eval and that function is here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any, ClassVar
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, ClassVar, Literal
 
 from lm_eval.api.model import LM
 
-from pluralism_eval import __version__, context, ranks, readouts, requests, uncertainty, variants
+from pluralism_eval import (
+    __version__,
+    context,
+    passages,
+    ranks,
+    readouts,
+    requests,
+    uncertainty,
+    variants,
+)
 from pluralism_eval import settings as settings_module
 from pluralism_eval.answers import AnswerCache, bypass
 from pluralism_eval.cache import digest
 from pluralism_eval.communities.pool import CommunityPool, make_pool
 from pluralism_eval.distribution import read
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.harness import as_texts
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.presets import get_preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.replies import parse_choice
-from pluralism_eval.schema import Answer, OptionScores, Query, Sent
+from pluralism_eval.schema import Answer, Message, OptionScores, Query, Sent
 from pluralism_eval.secrets import without_secrets
 from pluralism_eval.transcript import Transcript
 from pluralism_eval.usage import Usage
@@ -33,6 +46,19 @@ log = logging.getLogger(__name__)
 
 BLOCK = 512
 """Queries answered together: their answers are in the cache (--use_cache) before the next block begins."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt that a method will send about a query: known before any message is."""
+
+    name: str
+    """Its template."""
+    passages: int
+    """How many messages it shows."""
+    round: Literal["select", "respond"] = "respond"
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """What the template takes besides the query and its messages."""
 
 
 class CompositeLM(LM):
@@ -86,6 +112,10 @@ class CompositeLM(LM):
 
     def answer(self, queries: list[Query]) -> list[Answer]:
         """Answers to ``queries``, in their order."""
+        raise NotImplementedError
+
+    def prompts_of(self, query: Query) -> list[Prompt]:
+        """Every kind of prompt that ``answer`` will send about ``query``."""
         raise NotImplementedError
 
     def passes_through(self, query: Query) -> bool:
@@ -152,9 +182,10 @@ class CompositeLM(LM):
         """
         if not queries:
             return []
-        self._check(queries)
+        skipped = self._check(queries)
         unique = list({query.key: query for query in queries}.values())
         known = ranks.agree(self._answers.load(unique)) if self._answers else {}
+        known |= {q.key: _unread(q, skipped[q.key]) for q in unique if q.key in skipped}
         for start in range(0, len(unique), BLOCK):
             block = unique[start : start + BLOCK]
             todo = [query for query in block if query.key not in known]
@@ -177,8 +208,12 @@ class CompositeLM(LM):
             for query, own in zip(queries, ways, strict=True)
         }
 
-    def _check(self, queries: Sequence[Query]) -> None:
-        """What can be known before anything is generated."""
+    def _check(self, queries: Sequence[Query]) -> dict[str, str]:
+        """What can be known before anything is generated.
+
+        Returns:
+            query key → why it is skipped (``overlong=skip``).
+        """
         bad = [q.key for q in queries if q.readout != "generation" and not q.options]
         if bad:
             raise PluralismError(
@@ -187,10 +222,29 @@ class CompositeLM(LM):
         if self.method == "modular_pluralism":
             for query in queries:
                 requests.check_mode(query)
+        overlong = {query.key: why for query in queries if (why := self._overlong(query))}
+        if overlong and self.settings.overlong == "error":
+            raise PluralismError(
+                f"{len(overlong)} of {len(queries)} queries do not fit the LLM, e.g. {next(iter(overlong))}: "
+                f"{next(iter(overlong.values()))}"
+            )
         if self._pool:
-            s = self.settings
-            ways = [w for q in queries for w in variants.expand(q, 1, s.message_samples)]
+            s, asked = self.settings, [q for q in queries if q.key not in overlong]
+            ways = [w for q in asked for w in variants.expand(q, 1, s.message_samples)]
             self._pool.check(ways, self.llm)
+        return overlong
+
+    def _overlong(self, query: Query) -> str:
+        """Why some prompt about ``query`` cannot fit the LLM's window; empty if all can."""
+        for way in variants.expand(query, self.settings.templates, 1):
+            for prompt in self.prompts_of(way):
+                render = partial(self._rendered, way, prompt)
+                why = context.missing(
+                    render, prompt.passages, self.llm.count_tokens, self._room(way, prompt)
+                )
+                if why:
+                    return why
+        return ""
 
     def _inner_call(self, name: str, requests_: list[Any]) -> list[Any]:
         """The inner model's own answer to lm-eval's own requests (chat templating done)."""
@@ -198,7 +252,11 @@ class CompositeLM(LM):
             return []
         rendered = [requests.render_direct(r, self.llm) for r in requests_]
         results: list[Any] = getattr(self.inner, name)(rendered)
-        texts = [str(text) for text in results] if name == "generate_until" else []
+        texts = []
+        if name == "generate_until":
+            results = texts = as_texts(self.llm.name, results, len(rendered))
+        else:
+            readouts.check_logprobs(self.llm.name, [[float(value)] for value, *_ in results])
         self.llm.count([r.args[0] for r in rendered], texts)
         return results
 
@@ -206,7 +264,11 @@ class CompositeLM(LM):
         for request, response in zip(requests_, responses, strict=True):
             rendered = requests.render_direct(request, self.llm)
             prompt = rendered.args[0]
-            self.transcript.write_direct(request, str(prompt), response, self.llm.refused(prompt))
+            text = str(getattr(prompt, "prompt", prompt))
+            room = self.llm.max_length - requests.reply_tokens(request, self.llm)
+            over = len(text.encode()) > room and self.llm.count_tokens(prompt) > room
+            refused = self.llm.refused(prompt)
+            self.transcript.write_direct(request, str(prompt), response, refused, over)
 
     # ------------------------------------------------------------------ what methods are made of
 
@@ -228,39 +290,64 @@ class CompositeLM(LM):
             **values,
         )
 
-    def fitted(
-        self, query: Query, name: str, passages: Sequence[str], reserve: int, **values: Any
-    ) -> tuple[str, int]:
-        """Template ``name`` with passages cut to fit the LLM, and the tokens cut."""
-        return context.fit(
-            lambda texts: requests.render(
-                query, self.wording(name, query, messages=texts, **values), self.llm
-            ),
-            passages,
-            self.llm.count_tokens,
-            self.llm.max_length - reserve,
+    @cached_property
+    def special(self) -> re.Pattern[str]:
+        """What no message may smuggle into a prompt of this LLM."""
+        own = getattr(self.llm, "tokenizer", None) or getattr(self.inner, "tokenizer", None)
+        return passages.markers(own)
+
+    def fitted(self, query: Query, prompt: Prompt, messages: Sequence[Message]) -> Sent:
+        """``prompt`` about ``query`` with ``messages`` as passages, cut to fit the LLM."""
+        shown, broken = [m.text for m in messages], [0] * len(messages)
+        if self.preset.passages == "delimited":
+            made = [passages.delimited(text, self.special) for text in shown]
+            shown, broken = [text for text, _ in made], [n for _, n in made]
+        render = partial(self._rendered, query, prompt)
+        text, cuts = context.fit(render, shown, self.llm.count_tokens, self._room(query, prompt))
+        return Sent(
+            prompt.round,
+            text,
+            sum(cuts),
+            cuts={m.community: n for m, n in zip(messages, cuts, strict=True) if n},
+            broken={m.community: n for m, n in zip(messages, broken, strict=True) if n},
         )
 
+    def _rendered(self, query: Query, prompt: Prompt, texts: Sequence[str]) -> Any:
+        shown = query
+        if prompt.round == "respond":
+            shown = replace(query, text=readouts.asked(query, self.prompts))
+        text = self.wording(prompt.name, shown, messages=texts, **prompt.values)
+        return requests.render(query, text, self.llm)
+
+    def _room(self, query: Query, prompt: Prompt) -> int:
+        """Tokens that ``prompt`` may have beside its reply."""
+        choice = prompt.round == "select"
+        reply = self.preset.choice_max_tokens if choice else requests.reserve(query, self.llm)
+        return self.llm.max_length - reply
+
     def respond(
-        self, queries: Sequence[Query], names: Sequence[str], passages: Sequence[Sequence[str]]
+        self,
+        queries: Sequence[Query],
+        prompts_: Sequence[Prompt],
+        messages: Sequence[Sequence[Message]],
     ) -> list[tuple[str, OptionScores | None, Sent]]:
         """The answering round: one prompt per query, all in one batch per kind of readout.
 
         Returns:
             [n_queries] of (text, option scores or None, what was sent).
         """
-        shown = [replace(q, text=readouts.asked(q, self.prompts)) for q in queries]
-        prompts = [
-            self.fitted(q, name, texts, requests.reserve(q, self.llm))
-            for q, name, texts in zip(shown, names, passages, strict=True)
+        sent = [
+            self.fitted(q, prompt, own)
+            for q, prompt, own in zip(queries, prompts_, messages, strict=True)
         ]
+        prompts = [s.prompt for s in sent]
         texts = [""] * len(queries)
         scores: list[OptionScores | None] = [None] * len(queries)
         scored = [i for i, q in enumerate(queries) if q.readout != "generation"]
         found = readouts.option_scores(
             self.llm,
             [queries[i] for i in scored],
-            [prompts[i][0] for i in scored],
+            [prompts[i] for i in scored],
             self.preset,
             self.settings.readout_samples,
         )
@@ -270,13 +357,13 @@ class CompositeLM(LM):
         for gen_kwargs, indices in requests.by_generation(queries, generated):
             for i, text in zip(
                 indices,
-                self.llm.generate([prompts[i][0] for i in indices], gen_kwargs),
+                self.llm.generate([prompts[i] for i in indices], gen_kwargs),
                 strict=True,
             ):
                 texts[i] = text
         return [
-            (text, score, Sent("respond", prompt, cut, score, self.llm.refused(prompt)))
-            for (prompt, cut), text, score in zip(prompts, texts, scores, strict=True)
+            (text, score, replace(s, scores=score, refused=self.llm.refused(s.prompt)))
+            for s, text, score in zip(sent, texts, scores, strict=True)
         ]
 
     def answered(self, reply: tuple[str, OptionScores | None, Sent], **trace: Any) -> Answer:
@@ -298,25 +385,21 @@ class CompositeLM(LM):
     def choose(
         self,
         queries: Sequence[Query],
-        name: str,
-        passages: Sequence[Sequence[str]],
+        prompt: Prompt,
+        messages: Sequence[Sequence[Message]],
         n: int,
-        **values: Any,
     ) -> list[tuple[int, str, bool, Sent]]:
         """The selection round: the LLM names a number from 1 to ``n``.
 
         Returns:
             [n_queries] of (index from 0, the LLM's words, fallback taken, what was sent).
         """
+        shown = [self.fitted(q, prompt, own) for q, own in zip(queries, messages, strict=True)]
         tokens = self.preset.choice_max_tokens
-        prompts = [
-            self.fitted(q, name, texts, tokens, **values)
-            for q, texts in zip(queries, passages, strict=True)
-        ]
         gen_kwargs = readouts.decoding(self.preset.llm_temperature, tokens, ["\n"])
-        replies = self.llm.generate([prompt for prompt, _ in prompts], gen_kwargs)
+        replies = self.llm.generate([sent.prompt for sent in shown], gen_kwargs)
         chosen = []
-        for query, (prompt, cut), reply in zip(queries, prompts, replies, strict=True):
+        for query, sent, reply in zip(queries, shown, replies, strict=True):
             index = parse_choice(reply, n)
             fallback = index is None
             if index is None:
@@ -335,7 +418,7 @@ class CompositeLM(LM):
                     )
                     % n
                 )
-            sent = Sent("select", prompt, cut, refused=self.llm.refused(prompt))
+            sent = replace(sent, refused=self.llm.refused(sent.prompt))
             chosen.append((index, reply, fallback, sent))
         return chosen
 
@@ -387,6 +470,8 @@ class CompositeLM(LM):
             "readout_used": self.resolved or self.settings.readout,
             "seed": self.settings.seed,
             "communities": self._pool.identity() if self._pool else [],
+            "llm_commit": getattr(getattr(self.inner, "config", None), "_commit_hash", None),
+            "base_commits": self._pool.base_commits() if self._pool else {},
             "liveness": self._pool.proofs() if self._pool else {},
             "weights": self.weights,
             "fingerprint": self.fingerprint(),
@@ -427,6 +512,11 @@ class CompositeLM(LM):
         if name in ("tokenizer", "batch_sizes", "eot_token_id"):
             return getattr(self.inner, name)
         raise AttributeError(name)
+
+
+def _unread(query: Query, why: str) -> Answer:
+    """The answer to a query that was not asked."""
+    return Answer(logprobs=(-math.inf,) * len(query.options), skipped=why)
 
 
 def _response(answer: Answer, option: int) -> tuple[Any, ...]:

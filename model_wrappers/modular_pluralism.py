@@ -8,7 +8,7 @@ from pluralism_eval import uncertainty
 from pluralism_eval.distribution import mean_read, read, to_logprobs
 from pluralism_eval.schema import Answer, Message, Query, Selection
 
-from .composite import CompositeLM
+from .composite import CompositeLM, Prompt
 
 Messages = Sequence[tuple[Message, ...]]
 
@@ -18,6 +18,12 @@ class ModularPluralism(CompositeLM):
 
     method = "modular_pluralism"
     uses_communities = True
+
+    def prompts_of(self, query: Query) -> list[Prompt]:
+        k = len(self.pool.names)
+        if query.mode == "steerable":
+            return [Prompt("select", k, "select"), Prompt("steerable", 1)]
+        return [Prompt(query.mode, k if query.mode == "overton" else 1)]
 
     def answer(self, queries: list[Query]) -> list[Answer]:
         messages = self.pool.messages(queries, self.llm)
@@ -36,19 +42,18 @@ class ModularPluralism(CompositeLM):
 
     def _overton(self, queries: list[Query], messages: Messages) -> list[Answer]:
         """One response, with all k messages as passages."""
-        replies = self.respond(
-            queries, ["overton"] * len(queries), [[m.text for m in ms] for ms in messages]
-        )
+        prompts = [self.prompts_of(query)[0] for query in queries]
+        replies = self.respond(queries, prompts, messages)
         return [
             self.answered(reply, messages=ms) for reply, ms in zip(replies, messages, strict=True)
         ]
 
     def _steerable(self, queries: list[Query], messages: Messages) -> list[Answer]:
         """Select the message that best reflects the attribute, then answer given that one."""
-        texts = [[m.text for m in ms] for ms in messages]
-        picks = self.choose(queries, "select", texts, len(self.pool.names))
-        chosen = [[options[pick[0]]] for options, pick in zip(texts, picks, strict=True)]
-        replies = self.respond(queries, ["steerable"] * len(queries), chosen)
+        select, steerable = self.prompts_of(queries[0])
+        picks = self.choose(queries, select, messages, len(self.pool.names))
+        chosen = [[ms[pick[0]]] for ms, pick in zip(messages, picks, strict=True)]
+        replies = self.respond(queries, [steerable] * len(queries), chosen)
         return [
             self.answered(
                 reply,
@@ -68,8 +73,8 @@ class ModularPluralism(CompositeLM):
         """
         k = len(self.weights)
         flat = [query for query in queries for _ in range(k)]
-        passages = [[m.text] for ms in messages for m in ms]
-        replies = self.respond(flat, ["distributional"] * len(flat), passages)
+        prompts = [self.prompts_of(query)[0] for query in flat]
+        replies = self.respond(flat, prompts, [[m] for ms in messages for m in ms])
         answers = []
         for i, ms in enumerate(messages):
             own = replies[i * k : (i + 1) * k]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from pluralism_eval.schema import Answer, Query, Selection
+from functools import cached_property
 
-from .composite import CompositeLM
+from pluralism_eval.passages import one_line
+from pluralism_eval.schema import Answer, Message, Query, Selection
+
+from .composite import CompositeLM, Prompt
+
+_RESPOND = Prompt("respond", 1)
 
 
 class MoE(CompositeLM):
@@ -13,15 +18,21 @@ class MoE(CompositeLM):
     method = "moe"
     uses_communities = True
 
+    @cached_property
+    def _select(self) -> Prompt:
+        described = [one_line(c.description, self.special) for c in self.pool.communities]
+        return Prompt("select", 0, "select", {"descriptions": described})
+
+    def prompts_of(self, query: Query) -> list[Prompt]:
+        return [self._select, _RESPOND]
+
     def answer(self, queries: list[Query]) -> list[Answer]:
-        descriptions = [c.description for c in self.pool.communities]
-        picks = self.choose(
-            queries, "select", [()] * len(queries), len(descriptions), descriptions=descriptions
-        )
+        nothing: list[tuple[Message, ...]] = [()] * len(queries)
+        picks = self.choose(queries, self._select, nothing, len(self.pool.names))
         messages = self.pool.messages_by(
             [(q, pick[0]) for q, pick in zip(queries, picks, strict=True)], self.llm
         )
-        replies = self.respond(queries, ["respond"] * len(queries), [[m.text] for m in messages])
+        replies = self.respond(queries, [_RESPOND] * len(queries), [[m] for m in messages])
         return [
             self.answered(
                 reply,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pluralism_eval.schema import Answer, Query
 
-from .composite import CompositeLM
+from .composite import CompositeLM, Prompt
+
+_RESPOND = Prompt("respond", 0)
 
 
 class Prompting(CompositeLM):
@@ -12,6 +14,9 @@ class Prompting(CompositeLM):
 
     method = "prompting"
 
+    def prompts_of(self, query: Query) -> list[Prompt]:
+        return [_RESPOND]
+
     def answer(self, queries: list[Query]) -> list[Answer]:
-        replies = self.respond(queries, ["respond"] * len(queries), [()] * len(queries))
+        replies = self.respond(queries, [_RESPOND] * len(queries), [()] * len(queries))
         return [self.answered(reply) for reply in replies]

@@ -6,7 +6,9 @@ from typing import Any
 
 from pluralism_eval.schema import Answer, Query
 
-from .composite import CompositeLM
+from .composite import CompositeLM, Prompt
+
+_QUERY = Prompt("query", 0)
 
 
 class Vanilla(CompositeLM):
@@ -20,8 +22,11 @@ class Vanilla(CompositeLM):
             "generation",
         )
 
+    def prompts_of(self, query: Query) -> list[Prompt]:
+        return [_QUERY]
+
     def answer(self, queries: list[Query]) -> list[Answer]:
-        replies = self.respond(queries, ["query"] * len(queries), [()] * len(queries))
+        replies = self.respond(queries, [_QUERY] * len(queries), [()] * len(queries))
         return [self.answered(reply) for reply in replies]
 
     def wording(self, name: str, query: Query, **values: Any) -> str:

@@ -80,10 +80,7 @@ def _from_dict(row: Mapping[str, Any]) -> Answer:
         greedy=row["greedy"],
         messages=tuple(Message(**m) for m in row["messages"]),
         selections=tuple(Selection(**s) for s in row["selections"]),
-        sent=tuple(
-            Sent(s["round"], s["prompt"], s["tokens_cut"], scores(s["scores"]), s["refused"])
-            for s in row["sent"]
-        ),
+        sent=tuple(Sent(**{**s, "scores": scores(s["scores"])}) for s in row["sent"]),
         readings=tuple(
             Reading(**{**r, **{k: tuple(r[k]) for k in ("order", "distribution", "lower")}})
             for r in row["readings"]

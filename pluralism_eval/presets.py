@@ -6,9 +6,8 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-import yaml
-
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.yaml_files import yaml_value
 
 PAPER_NLI = "tals/albert-xlarge-vitaminc-mnli"
 WANLI = "alisawuffles/roberta-large-wanli"
@@ -50,6 +49,11 @@ class Preset:
     """Option orders averaged on MoralChoice, whose good option is always listed first."""
     splitter: Literal["sentencex", "sentence_splitter"]
     """Library that cuts a response into sentences."""
+    passages: Literal["delimited", "raw"]
+    """How messages stand in the LLM's prompt: so that none can leave its passage
+    (:mod:`pluralism_eval.passages`), or as they are."""
+    ties: Literal["drawn", "first"]
+    """Which of equally likely options is the answer: one drawn by the doc, or the first listed."""
     country_substring: bool
     """"Nigeria" also takes "Nigeria (Non-national sample)"."""
 
@@ -73,6 +77,8 @@ PRESETS: dict[str, Preset] = {
         vk_readout="options",
         moralchoice_orders=2,
         splitter="sentencex",
+        passages="delimited",
+        ties="drawn",
         country_substring=False,
     ),
     "reference": Preset(
@@ -93,6 +99,8 @@ PRESETS: dict[str, Preset] = {
         vk_readout="generated",
         moralchoice_orders=1,
         splitter="sentence_splitter",
+        passages="raw",
+        ties="first",
         country_substring=True,
     ),
 }
@@ -103,6 +111,8 @@ _ALLOWED = {
     "answer_parsing": ("strict", "authors"),
     "vk_readout": ("options", "generated"),
     "splitter": ("sentencex", "sentence_splitter"),
+    "passages": ("delimited", "raw"),
+    "ties": ("drawn", "first"),
 }
 
 
@@ -129,13 +139,13 @@ def _value(field: str, text: str) -> Any:
         raise PluralismError(f"preset field {field!r} is unknown. Allowed: {', '.join(known)}")
     if field == "nli":
         return text
-    value = yaml.safe_load(text)
+    value = yaml_value(text)
     if field in _ALLOWED:
         valid, allowed = value in _ALLOWED[field], ", ".join(_ALLOWED[field])
     elif isinstance(getattr(PRESETS["paper"], field), bool):
         valid, allowed = isinstance(value, bool), "true, false"
     elif field in ("message_top_p", "llm_temperature"):
-        top = 1.0 if field == "message_top_p" else float("inf")
+        top = 1.0 if field == "message_top_p" else 100.0
         valid = (
             isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= top
         )

@@ -28,8 +28,13 @@ def decode_chat(text: str) -> tuple[list[Turn], bool] | None:
     """Inverse of :func:`encode_chat`; None for any other string."""
     if not text.startswith(_CHAT):
         return None
-    loaded = json.loads(text.removeprefix(_CHAT))
-    return loaded["turns"], bool(loaded["add_generation_prompt"])
+    try:
+        loaded = json.loads(text.removeprefix(_CHAT))
+        turns, prompt = loaded["turns"], loaded["add_generation_prompt"]
+        whole = all(isinstance(turn[part], str) for turn in turns for part in ("role", "content"))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return (turns, prompt) if whole and turns and isinstance(prompt, bool) else None
 
 
 def render_direct(request: Any, llm: HarnessLLM) -> Any:
@@ -216,6 +221,15 @@ def reserve(query: Query, llm: HarnessLLM) -> int:
     return int(
         query.generation.get("max_gen_toks", query.generation.get("max_new_tokens", default))
     )
+
+
+def reply_tokens(request: Any, llm: HarnessLLM) -> int:
+    """:func:`reserve` of lm-eval's own request."""
+    if request.request_type == "loglikelihood":
+        return llm.count_tokens(request.args[1])
+    default = getattr(llm.inner, "max_gen_toks", 256)
+    given = request.args[1]
+    return int(given.get("max_gen_toks", given.get("max_new_tokens", default)))
 
 
 def by_generation(

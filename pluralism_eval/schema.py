@@ -131,6 +131,10 @@ class Sent:
     scores: OptionScores | None = None
     refused: str = ""
     """``refusal`` or ``content_filter`` where a server refused to answer."""
+    cuts: Mapping[str, int] = field(default_factory=dict)
+    """Community → tokens that its passage lost; they sum to ``tokens_cut``."""
+    broken: Mapping[str, int] = field(default_factory=dict)
+    """Community → special tokens in its message that were broken (:mod:`pluralism_eval.passages`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,5 +171,8 @@ class Answer:
     lack of 1 may belong to any option. Empty: the distribution is exact."""
     samples: float = 0.0
     """Independent replies that the distribution is worth; 0: none was sampled."""
+    skipped: str = ""
+    """Why the query was not asked (``overlong=skip``); such an answer counts as one that could not be
+    read."""
     readings: tuple[Reading, ...] = ()
     """One a variant, where a query was asked in several ways."""

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pluralism_eval.api.settings import parse_api
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import MODES
+from pluralism_eval.secrets import secrets_in
+from pluralism_eval.yaml_files import is_file, read_yaml, yaml_value
 
 READOUTS = (
     "options", "echo", "top_logprobs", "sampled", "verbalised", "generated", "harness"
@@ -63,6 +63,9 @@ class Settings:
     """Wordings of the method's templates averaged."""
     message_samples: int = 1
     """Messages that each community writes about a query; the answers are averaged."""
+    overlong: str = "error"
+    """A query whose prompt does not fit the LLM even without passages: ``error``, before anything is
+    generated, or ``skip``: it counts as not read, and is counted."""
     transcript: str | None = None
     """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
     batch_tokens: int = 8192
@@ -104,6 +107,12 @@ def parse(method: str, given: Mapping[str, Any]) -> Settings:
             parse_api(args)
         except PluralismError as error:
             problems.append(str(error))
+    else:
+        problems += [
+            f"llm_args.{name}: keys do not belong in arguments, which results and shell histories keep; put it into "
+            "the environment (HF_TOKEN, OPENAI_API_KEY, ...)"
+            for name in secrets_in(args)
+        ]
     if llm == "embedded" and "pretrained" in args:
         problems.append(
             "llm=embedded has its own weights: drop llm_args' pretrained, or set llm=hf"
@@ -143,6 +152,8 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         )
     elif s.readout == "harness" and (s.orders or 1) > 1:
         found.append(f"orders={s.orders} rewrites prompts, readout=harness does not; drop one")
+    if s.overlong not in ("error", "skip"):
+        found.append(f"overlong={s.overlong!r} is unknown. Allowed: error, skip")
     if not isinstance(s.seed, int) or isinstance(s.seed, bool):
         found.append(f"seed={s.seed!r} must be an integer")
     whole = (
@@ -159,10 +170,10 @@ def _contradictions(method: str, s: Settings) -> list[str]:
     if (
         not isinstance(temperature, (int, float))
         or isinstance(temperature, bool)
-        or temperature < 0
+        or not 0 <= temperature <= 100
     ):
-        found.append(f"message_temperature={temperature!r} must be a number, 0 (greedy) or more")
-    if s.prompts is not None and not Path(str(s.prompts)).is_file():
+        found.append(f"message_temperature={temperature!r} must be a number from 0 (greedy) to 100")
+    if s.prompts is not None and not is_file(str(s.prompts)):
         found.append(f"prompts={s.prompts!r} is not a file")
     return found
 
@@ -170,9 +181,9 @@ def _contradictions(method: str, s: Settings) -> list[str]:
 def read_config(path: str, problems: list[str]) -> dict[str, Any]:
     """The settings in a YAML file; what is wrong with it is added to ``problems``."""
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        problems.append(f"config={path!r} cannot be read: {error}")
+        loaded = read_yaml(Path(path), "config")
+    except PluralismError as error:
+        problems.append(str(error))
         return {}
     if not isinstance(loaded, dict):
         problems.append(
@@ -192,10 +203,10 @@ def _llm_args(value: Any, problems: list[str]) -> dict[str, Any]:
         if text.startswith("{"):
             return dict(json.loads(text))
         return {
-            key.strip(): yaml.safe_load(item)
+            key.strip(): yaml_value(item)
             for key, item in (pair.split("=", 1) for pair in text.split(";"))
         }
-    except ValueError:
+    except (ValueError, TypeError, RecursionError):
         problems.append(
             f"llm_args={value!r} is neither a mapping, nor JSON, nor key=value;key=value"
         )
@@ -226,7 +237,7 @@ def read_weights(value: Any, names: list[str]) -> list[float]:
     if value is None:
         return [1.0 / len(names)] * len(names)
     if isinstance(value, str):
-        value = yaml.safe_load(value) if value.strip()[:1] in "[{" else value.split(";")
+        value = yaml_value(value) if value.strip()[:1] in ("[", "{") else value.split(";")
     if isinstance(value, Mapping):
         raise_all(
             "weights",
@@ -239,7 +250,7 @@ def read_weights(value: Any, names: list[str]) -> list[float]:
         value = [value.get(name, 0.0) for name in names]
     try:
         weights = [float(v) for v in value]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PluralismError(
             f"weights={value!r} must be numbers: a list in pool order or name: number"
         ) from error
@@ -247,7 +258,8 @@ def read_weights(value: Any, names: list[str]) -> list[float]:
         raise PluralismError(
             f"weights has {len(weights)} numbers, the pool has {len(names)} communities: {', '.join(names)}"
         )
-    if min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+    # "not <=": a NaN compares as false
+    if not all(w >= 0 for w in weights) or not abs(sum(weights) - 1) <= 1e-6:
         raise PluralismError(
             f"weights={weights} must be ≥ 0 and sum to 1; they sum to {sum(weights):g}"
         )

@@ -13,10 +13,14 @@ from typing import Any
 
 from pluralism_eval import ranks
 from pluralism_eval.cache import cache_root
-from pluralism_eval.distribution import read
+from pluralism_eval.distribution import modes, read
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import saving
 from pluralism_eval.schema import Answer, Query
 from pluralism_eval.variants import FACTORS, spreads
+
+_MASS_ROUNDING = 0.01
+"""How far an option mass may exceed 1 in low precision; beyond it the log-probabilities are none."""
 
 
 class Transcript:
@@ -27,13 +31,9 @@ class Transcript:
         self.path = Path(path) if path else output_folder() / f"transcript_{method}_{stamp}.jsonl"
         if not ranks.is_first():
             return
-        try:
+        with saving(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text("", encoding="utf-8")
-        except OSError as error:
-            raise PluralismError(
-                f"transcript={str(self.path)!r} cannot be written: {error}"
-            ) from error
 
     def write(self, query: Query, answer: Answer) -> None:
         """One line for an answered query."""
@@ -48,6 +48,7 @@ class Transcript:
             "messages": [asdict(m) for m in answer.messages],
             "selections": [asdict(s) for s in answer.selections],
             "sent": [asdict(s) for s in answer.sent],
+            "skipped": answer.skipped,
         }
         if query.readout == "generation":
             entry["response"] = answer.text
@@ -60,15 +61,21 @@ class Transcript:
                 "lower": list(answer.lower),
                 "samples": answer.samples,
             }
-            if query.orders > 1:
+            if query.orders > 1 and not answer.skipped:
                 entry["orders_missing"] = len({r.order for r in answer.readings}) < 2
             if answer.readings:
                 readings = [asdict(r) for r in answer.readings]
                 entry |= {"readings": readings, "spread": spreads(readings)}
         self._append(entry)
 
-    def write_direct(self, request: Any, prompt: str, response: Any, refused: str = "") -> None:
-        """One line for a request that went to the inner model as it was."""
+    def write_direct(
+        self, request: Any, prompt: str, response: Any, refused: str = "", overlong: bool = False
+    ) -> None:
+        """One line for a request that went to the inner model as it was.
+
+        Args:
+            overlong: it exceeds the window, so that the model's own code cut its beginning.
+        """
         entry = {
             "task": request.task_name,
             "doc_id": request.doc_id,
@@ -78,7 +85,9 @@ class Transcript:
         self._append(
             entry
             | {
-                "sent": [{"round": "respond", "prompt": prompt, "refused": refused}],
+                "sent": [
+                    {"round": "respond", "prompt": prompt, "refused": refused, "overlong": overlong}
+                ],
                 "response": response,
             }
         )
@@ -86,13 +95,13 @@ class Transcript:
     def _append(self, entry: dict[str, Any]) -> None:
         if not ranks.is_first():
             return  # every process of a launch knows all answers
-        with self.path.open("a", encoding="utf-8") as file:
+        with saving(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
 
     def entries(self) -> list[dict[str, Any]]:
         """All lines, by task and doc."""
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        entries = [json.loads(line) for line in dict.fromkeys(lines)]
+        lines = self.path.read_bytes().split(b"\n")  # U+2028 in a text ends no line
+        entries = [json.loads(line) for line in dict.fromkeys(lines) if line]
         entries.sort(
             key=lambda e: (
                 str(e["task"]),
@@ -113,12 +122,18 @@ def rates(entries: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
         by_task[str(entry["task"])].append(entry)
-    return {task: _task_rates(part) for task, part in by_task.items()}
+    try:
+        return {task: _task_rates(part) for task, part in by_task.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PluralismError(
+            f"a line of the transcript is damaged or was changed ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
     messages = [m for e in entries for m in e.get("messages", [])]
     sent = [s for e in entries for s in e["sent"]]
+    answers = [(e["distribution"], e["option_mass"]) for e in entries if "distribution" in e]
     found: dict[str, float] = {
         "docs": len({e["doc_id"] for e in entries}),
         "prompts": len(sent),
@@ -132,10 +147,15 @@ def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
         "resampled_messages": [m["attempts"] > 1 for m in messages],
         "messages_cut_at_length_limit": [not m["stopped"] for m in messages],
         "prompts_with_passages_cut": [s.get("tokens_cut", 0) > 0 for s in sent] if messages else [],
+        "prompts_with_broken_tokens": [bool(s.get("broken")) for s in sent] if messages else [],
+        "prompts_cut_by_the_model": [s["overlong"] for s in sent if "overlong" in s],
+        "skipped_docs": [bool(e["skipped"]) for e in entries if "skipped" in e],
         "selection_fallbacks": [s["fallback"] for e in entries for s in e.get("selections", [])],
         "uniform_fallbacks": [s["scores"]["uniform_fallback"] for s in sent if s.get("scores")],
         "refused_prompts": [bool(s["refused"]) for s in sent if "refused" in s],
         "hidden_probability": [1 - sum(e["lower"]) for e in entries if e.get("lower")],
+        "tied_answers": [len(modes(d)) > 1 for d, mass in answers if mass > 0],
+        "masses_above_1": [mass > 1 + _MASS_ROUNDING for _, mass in answers],
         "docs_without_other_orders": [
             e["orders_missing"] for e in entries if "orders_missing" in e
         ],

@@ -183,10 +183,8 @@ class Judge:
 
         # a lone surrogate, which JSON may hold, is no text that can be sent or stored
         responses = [t.encode("utf-8", "replace").decode() for t in (shown.first, shown.second)]
-        prompt = render(responses)
-        if len(prompt.encode()) <= self._limit:  # no more tokens than bytes: spares counting them
-            return prompt, 0
-        return fit(render, responses, self._llm.count_tokens, self._limit)
+        prompt, cuts = fit(render, responses, self._llm.count_tokens, self._limit)
+        return prompt, sum(cuts)
 
 
 # ---------------------------------------------------------------------- pairs and audits

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 
+from pluralism_eval.distribution import ABOVE_0
 from pluralism_eval.errors import PluralismError
 
 TOLERANCE = 1e-6
@@ -80,7 +81,7 @@ def _checked_readings(
 ) -> tuple[np.ndarray, np.ndarray]:
     try:
         return _readings(entry, names)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, PluralismError):
             raise
         raise _broken(entry, f"{type(error).__name__} {error}") from error
@@ -89,6 +90,8 @@ def _checked_readings(
 def _readings(entry: Mapping[str, Any], names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """([r][k][n_options] distributions over the options as listed, [r][k] whether they were read)."""
     n, k = len(entry["options"]), len(names)
+    if entry.get("skipped"):
+        return np.zeros((1, k, n)), np.zeros((1, k))
     orders = [r["order"] for r in entry.get("readings") or [{"order": range(n)}]]
     scores = [s["scores"] for s in entry["sent"] if s["round"] == "respond"]
     speakers = [m["community"] for m in entry["messages"]]
@@ -97,8 +100,10 @@ def _readings(entry: Mapping[str, Any], names: Sequence[str]) -> tuple[np.ndarra
     if len(scores) != k * len(orders) or not all(s and len(s["logprobs"]) == n for s in scores):
         raise _broken(entry, f"it does not hold {k * len(orders)} readings of {n} options")
     logprobs = np.array([s["logprobs"] for s in scores], dtype=np.float64).reshape(-1, k, n)
-    if np.isnan(logprobs).any() or np.isposinf(logprobs).any():
-        raise _broken(entry, "it has option log-probabilities that are no numbers below infinity")
+    if not (logprobs <= ABOVE_0).all():
+        raise _broken(
+            entry, "it has option log-probabilities that are none: they must be 0 or less"
+        )
     shown, seen = _normalised(logprobs)
     listed = np.zeros_like(shown)
     for r, order in enumerate(orders):

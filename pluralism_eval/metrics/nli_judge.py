@@ -94,10 +94,8 @@ class JudgeScorer:
                 "entailment", "judge", premise=passages[0], hypothesis=hypothesis
             )
 
-        prompt = render([premise])
-        if len(prompt.encode()) <= self._limit:  # no more tokens than bytes: spares counting them
-            return prompt, 0
-        return fit(render, [premise], self._llm.count_tokens, self._limit)
+        prompt, cuts = fit(render, [premise], self._llm.count_tokens, self._limit)
+        return prompt, sum(cuts)
 
 
 def _one_hot(index: int | None) -> list[float]:

@@ -86,7 +86,7 @@ class _Doc:
 
 
 def selections(run: Run, task: str, names: Sequence[str]) -> TaskSelections:
-    """Whom the LLM selected, over all docs and by group (VK: kind; OpinionQA: Table 2's category).
+    """Whom the LLM selected, over all docs that were asked and by group (VK: kind; OpinionQA: Table 2's category).
 
     Raises:
         PluralismError: no samples or transcript of the task, or a transcript of another run.
@@ -96,6 +96,8 @@ def selections(run: Run, task: str, names: Sequence[str]) -> TaskSelections:
     docs = []
     for sample in samples:
         line = lines.get(int(sample["doc_id"]), {})
+        if line.get("skipped"):
+            continue
         picks = line.get("selections", [])
         known = bool(picks) and all(pick["community"] in names for pick in picks)
         if not known or line["mode"] != "steerable":

@@ -16,9 +16,14 @@ SHARES = {
     "imported_messages": "imported messages",
     "messages_cut_at_length_limit": "messages cut at their limit",
     "prompts_with_passages_cut": "prompts with passages cut",
+    "prompts_with_broken_tokens": "prompts with special tokens in messages, broken",
+    "prompts_cut_by_the_model": "prompts that the model cut",
+    "skipped_docs": "docs skipped: prompt too long",
     "refused_prompts": "refused prompts",
     "empty_responses": "empty responses",
     "docs_without_other_orders": "docs asked in one order only",
+    "tied_answers": "answers whose likeliest options tie",
+    "masses_above_1": "option masses above 1",
     "hidden_probability": "probability not shown",
 }
 """Rate of the transcript → in words; shares in [0, 1], 0 is regular."""

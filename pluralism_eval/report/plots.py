@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.report.figures.style import INK, RULE, SOFT, drawing
 
 FORMATS = (".png", ".svg")
@@ -76,10 +78,9 @@ def bar_plot(
     )  # fmt: skip
     figure.text(0.02, 0.08 / height, caption, fontsize=7.5, color=SOFT, va="bottom")
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else {}
-    try:
-        figure.savefig(path, metadata=metadata)
-    except OSError as error:
-        raise PluralismError(f"--plot {str(path)!r} cannot be written: {error}") from error
+    out = io.BytesIO()
+    figure.savefig(out, format=path.suffix.removeprefix(".") or None, metadata=metadata)
+    write_atomic(path, out.getvalue())
 
 
 def _draw(axes: Any, groups: Sequence[Sequence[Bar]], baseline: str) -> None:

@@ -176,11 +176,5 @@ def cell(score: tuple[float, float, float]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """An aligned Markdown table; readable in a terminal as well."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    """An aligned Markdown table of anybody's text, the head first; readable in a terminal as well."""
+    return tabular.grid([[tabular.inert(cell) for cell in row] for row in rows])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -81,21 +82,33 @@ def text_of(number: Number | None, column: Column) -> str:
     return f"{number.value:.{column.digits}f}{interval}{number.mark}"
 
 
-def markdown(table: Table) -> str:
-    """Markdown, aligned so that it reads well in a terminal; the best of a section in bold."""
+def markdown(table: Table, escaped: bool = False) -> str:
+    """Markdown, aligned so that it reads well in a terminal; the best of a section in bold.
+
+    Args:
+        escaped: labels, sections and notes are Markdown already; else they are anybody's text.
+    """
+    clean: Callable[[str], str] = str if escaped else inert
     rows = [["", *(f"{column.title}{arrow(column)}" for column in table.columns)]]
     for section, own in sections(table):
         if section:
-            rows.append([f"*{_plain(section)}*", *[""] * len(table.columns)])
-        rows += [[_label(row), *_cells(row, table, lambda text: f"**{text}**")] for row in own]
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+            rows.append([f"*{clean(plain(section))}*", *[""] * len(table.columns)])
+        rows += [
+            [clean(_label(row)), *_cells(row, table, lambda text: f"**{text}**")] for row in own
+        ]
+    notes = ["", *(f"- {clean(plain(note))}" for note in table.notes)] if table.notes else []
+    return "\n".join([grid(rows), *notes])
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of Markdown, the head first, as an aligned table: a cell is one line and ends nowhere before."""
+    cells = [[_BAR.sub(r"\1\\|", _printable(cell)) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in rows
+        "| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in cells
     ]
     rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    notes = ["", *(f"- {note}" for note in table.notes)] if table.notes else []
-    return "\n".join([lines[0], rule, *lines[1:], *notes])
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def latex(table: Table) -> str:
@@ -165,7 +178,7 @@ def sections(table: Table) -> list[tuple[str, list[Row]]]:
 
 
 def _label(row: Row) -> str:
-    return f"({row.label})" if row.kind == "baseline" else _plain(row.label)
+    return f"({row.label})" if row.kind == "baseline" else plain(row.label)
 
 
 def _cells(
@@ -178,18 +191,32 @@ def _cells(
     ]
 
 
-def _plain(text: str) -> str:
+_BAR = re.compile(r"(?<!\\)((?:\\\\)*)\|")
+"""A bar that is not escaped: after no backslash, or an even number of them."""
+
+
+def plain(text: str) -> str:
     """On one line, without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(_printable(text).split())
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def inert(text: str) -> str:
+    """In Markdown neither a tag nor a link nor an image, which a page would fetch; else as it is."""
+    return re.sub(r"\](?=[(\[:])", r"]\\", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text))
 
 
 def _cell(text: str) -> str:
     """On one line; numbers as they are, other text not read as a formula by spreadsheets."""
-    text = _plain(text)
+    text = plain(text)
     try:
         float(text)
     except ValueError:
-        return f"'{text}" if text[:1] in tuple("=+-@") else text
+        # also where a spreadsheet takes semicolons for the borders of cells
+        return re.sub(r"(^|;\s*)(?=[=+@＝＋－＠-])", r"\1'", text)
     return text
 
 
@@ -202,7 +229,7 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in _plain(text))
+    return "".join(_TEX.get(c, c) for c in plain(text))
 
 
 def best_of(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:

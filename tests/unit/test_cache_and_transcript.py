@@ -51,19 +51,22 @@ def test_rates_count_everything_irregular() -> None:
         {
             "task": "t", "doc_id": 0, "readout": "letters", "option_mass": 0.5, "selections": [{"fallback": True}],
             "messages": [message(), message(text="", attempts=3), message(stopped=False, reused=True)],
-            "sent": [{"tokens_cut": 4}, {"tokens_cut": 0, "scores": {"uniform_fallback": True}}],
+            "sent": [{"tokens_cut": 4, "broken": {"a": 2}}, {"tokens_cut": 0, "scores": {"uniform_fallback": True}}],
         },
         {
             "task": "t", "doc_id": 1, "readout": "letters", "option_mass": 0.1, "selections": [{"fallback": False}],
             "messages": [message()], "sent": [{"tokens_cut": 0, "scores": {"uniform_fallback": False}}, {"tokens_cut": 0}],
         },
         {"task": "u", "doc_id": 0, "readout": "generation", "response": " ", "messages": [], "sent": [{}]},
+        {"task": "v", "doc_id": 0, "readout": "harness", "response": "x", "sent": [{"overlong": True}]},
+        {"task": "w", "doc_id": 0, "readout": "generation", "response": "", "sent": [], "skipped": "too long"},
+        {"task": "w", "doc_id": 1, "readout": "generation", "response": "x", "sent": [{}], "skipped": ""},
     ]  # fmt: skip
     found = rates(json.loads(json.dumps(entries)))
     assert found["t"] == {
         "docs": 2, "prompts": 4, "messages": 4, "messages_generated": 3, "empty_messages": 0.25, "imported_messages": 0.0,
         "resampled_messages": 0.25, "messages_cut_at_length_limit": 0.25, "prompts_with_passages_cut": 0.25,
-        "selection_fallbacks": 0.5, "uniform_fallbacks": 0.5,
+        "prompts_with_broken_tokens": 0.25, "selection_fallbacks": 0.5, "uniform_fallbacks": 0.5,
         "mean_option_mass": pytest.approx(0.3), "min_option_mass": 0.1,
     }  # fmt: skip
     assert found["u"] == {
@@ -73,6 +76,8 @@ def test_rates_count_everything_irregular() -> None:
         "messages_generated": 0,
         "empty_responses": 1.0,
     }
+    assert found["v"]["prompts_cut_by_the_model"] == 1
+    assert found["w"]["skipped_docs"] == 0.5
 
 
 @pytest.mark.parametrize(

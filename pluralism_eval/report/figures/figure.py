@@ -12,6 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.report.figures.style import (
     INK,
     SMALL,
@@ -84,13 +85,12 @@ def save(figure: Figure, path: Path) -> None:
         for i, line in enumerate(lines_of(figure.caption, room(WIDTH - 0.2, SMALL))):
             y = -(0.1 + 0.14 * i) / height
             drawn.text(0.08 / WIDTH, y, line, fontsize=SMALL, color=SOFT, va="top")
-        try:
-            drawn.savefig(
-                path, dpi=200, facecolor="white", bbox_inches="tight", pad_inches=0.12,
-                metadata=_UNDATED[suffix],
-            )  # fmt: skip
-        except OSError as error:
-            raise PluralismError(f"figure {str(path)!r} cannot be written: {error}") from error
+        out = io.BytesIO()
+        drawn.savefig(
+            out, format=suffix[1:], dpi=200, facecolor="white", bbox_inches="tight", pad_inches=0.12,
+            metadata=_UNDATED[suffix],
+        )  # fmt: skip
+    write_atomic(path, out.getvalue())
 
 
 def _inline(svg: str, name: str, title: str, alt: str) -> str:

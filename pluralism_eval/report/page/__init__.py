@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pluralism_eval import __version__
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.report.page import facts, irregular, markup, packing
 from pluralism_eval.report.page.entailed import Entailed
 from pluralism_eval.report.page.examples import chunked
@@ -88,11 +89,7 @@ def write(
                 "raise it"
             )
         kept = fewer(found, kept, 0.98 * room / (size - fixed))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise PluralismError(f"{str(path)!r} cannot be written: {error}") from error
+    write_atomic(path, page)
     cut = sum(found[i].cut for i in kept)
     return Written(path, size / _MEGABYTE, len(kept), len(found) - len(kept), cut)
 

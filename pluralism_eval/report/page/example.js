@@ -163,12 +163,13 @@ function messages({ x, text }) {
 }
 
 function prompts({ x, text }) {
-  const spoken = new Map(x.messages.map((m) => [m.text, index.communities[m.community]]));
+  const spoken = new Map(x.messages.flatMap((m) => [m.text, m.shown ?? m.text].map((ref) => [ref, index.communities[m.community]])));
   return x.answers.map((a) => el("details", null,
     el("summary", null, runName(a.run), ` (${a.sent.length} ${a.sent.length === 1 ? "prompt" : "prompts"})`),
     a.sent.length ? a.sent.map((s, n) => el("div", null,
       el("p", null, `${n + 1}. ${s.round} `, el("span", { class: "tags" },
-        s.cut ? tag(`${s.cut} tokens of passages cut`, "odd") : null, s.refused ? tag(`refused: ${s.refused}`, "odd") : null,
+        s.cut ? tag(`${s.cut} tokens of passages cut${s.cuts ? ` (${s.cuts.map(([c, n]) => `${index.communities[c] ?? "?"} ${n}`).join(", ")})` : ""}`, "odd") : null,
+        s.broken ? tag(`${s.broken} special tokens broken`, "odd") : null, s.overlong ? tag("cut by the model", "odd") : null, s.refused ? tag(`refused: ${s.refused}`, "odd") : null,
         s.uniform ? tag("no option read", "odd") : null, s.unread ? tag(`${s.unread} replies not readable`, "odd") : null)),
       el("pre", { dir: "auto", tabindex: "0" }, s.prompt.map((ref) => (spoken.has(ref)
         ? el("span", { class: "piece", title: `message of ${spoken.get(ref)}` }, stored(text(ref))) : stored(text(ref))))),

@@ -75,6 +75,10 @@ class Texts:
             self.cut += len(text) > LONGEST
         return place
 
+    def place(self, text: str) -> int | None:
+        """Where ``text`` is kept; None if it is not."""
+        return self._places.get(text)
+
     def pieces(self, prompt: str, known: Sequence[str]) -> list[int]:
         """``prompt`` as references; ``known`` texts in it are not stored again.
 

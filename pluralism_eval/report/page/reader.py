@@ -11,12 +11,14 @@ import numpy as np
 from pluralism_eval.distribution import read
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.mixtures import mixtures
+from pluralism_eval.passages import delimited, markers
 from pluralism_eval.report.page.entailed import TASK, Entailed, verdict_of
 from pluralism_eval.report.page.examples import Example, measure, query_of
 from pluralism_eval.report.page.packing import Texts
 from pluralism_eval.report.table import COLUMNS
 from pluralism_eval.results import Run
 
+_SPECIAL = markers()
 Verdicts = Mapping[str, Mapping[str, Mapping[int, Entailed]]]
 """Label → task → doc_id → what is entailed."""
 HIDDEN = 0.01
@@ -35,6 +37,9 @@ KINDS = (
     "more than 1 % of probability hidden",
     "other option order missing",
     "empty response",
+    "special token in a message broken",
+    "prompt cut by the model",
+    "skipped: prompt too long",
 )
 """What can be irregular about an example."""
 _MESSAGE_KINDS = 5  # the first ones are about messages
@@ -54,15 +59,20 @@ class Reader:
         """(its line in the index, its details); the field names are those of ``page.js``."""
         texts = Texts(query_of(example))
         messages = self._messages(example, texts)
-        known = sorted(
-            {m["text"] for lines in example.lines.values() for line in lines for m in line.get("messages", [])}
-            | {query_of(example)},
-            key=len,
-            reverse=True,
-        )  # fmt: skip
+        said = {
+            m["text"]
+            for lines in example.lines.values()
+            for line in lines
+            for m in line.get("messages", [])
+        }
+        shown = {text: delimited(text, _SPECIAL)[0] for text in said}
+        known = sorted({*said, *shown.values(), query_of(example)}, key=len, reverse=True)
         answers = [self._answer(example, number, texts, known) for number in example.samples]
+        for message, text in messages:
+            if shown[text] != text and (place := texts.place(shown[text])) is not None:
+                message["shown"] = place
         doc = example.doc
-        irregular = {k for m in messages for k in m["kinds"]} | {
+        irregular = {k for m, _ in messages for k in m["kinds"]} | {
             k for a in answers for k in a["kinds"]
         }
         detail = {
@@ -74,7 +84,7 @@ class Reader:
             "respondents": doc.get("respondents") or 0,
             "values": [texts.ref(str(v)) for v in doc.get("values") or []],
             "explanations": [texts.ref(str(e)) for e in doc.get("explanations") or []],
-            "messages": messages,
+            "messages": [message for message, _ in messages],
             "answers": answers,
             "texts": texts.kept[1:],
         }
@@ -83,7 +93,7 @@ class Reader:
             "differ": len({a["top"] for a in answers if a.get("top") is not None}) > 1,
             "kinds": sorted(irregular),
             "selected": sorted({c for a in answers for c, *_ in a.get("selections", []) if c >= 0}),
-            "odd": sorted({m["community"] for m in messages if m["kinds"]}),
+            "odd": sorted({m["community"] for m, _ in messages if m["kinds"]}),
             "entails": sorted({c for a in answers for s in a.get("entailed", {}).get("by", []) for c in s}),
         }  # fmt: skip
         for answer in answers:
@@ -91,8 +101,8 @@ class Reader:
         self.texts_cut += texts.cut
         return line, detail
 
-    def _messages(self, example: Example, texts: Texts) -> list[dict[str, Any]]:
-        """Distinct messages, and which runs have them."""
+    def _messages(self, example: Example, texts: Texts) -> list[tuple[dict[str, Any], str]]:
+        """Distinct messages, and which runs have them; each with its text."""
         found: dict[tuple[Any, ...], dict[str, Any]] = {}
         for number, lines in example.lines.items():
             for line in lines:
@@ -110,7 +120,7 @@ class Reader:
                     })  # fmt: skip
                     if number not in entry["runs"]:
                         entry["runs"].append(number)
-        return [found[key] for key in sorted(found, key=lambda key: key[:2])]
+        return [(found[key], key[2]) for key in sorted(found, key=lambda key: key[:2])]
 
     def _answer(
         self, example: Example, number: int, texts: Texts, known: Sequence[str]
@@ -142,6 +152,11 @@ class Reader:
         scores = sent.get("scores") or {}
         optional = {
             "cut": sent.get("tokens_cut"),
+            "cuts": [
+                [self._number.get(name, -1), n] for name, n in (sent.get("cuts") or {}).items()
+            ],
+            "broken": sum((sent.get("broken") or {}).values()),
+            "overlong": int(sent.get("overlong", False)),
             "refused": sent.get("refused"),
             "uniform": int(scores.get("uniform_fallback", False)),
             "replies": [texts.ref(str(reply)) for reply in scores.get("replies", ())],
@@ -273,6 +288,9 @@ def _answer_kinds(
         (answer.get("hidden") or 0) > HIDDEN,
         any(line.get("orders_missing") for line in lines),
         response is not None and not str(texts.kept[response]).strip(),
+        any(s.get("broken") for s in sent),
+        any(s.get("overlong") for s in sent),
+        any(line.get("skipped") for line in lines),
     )
     return [i for i, flag in enumerate(flags, start=_MESSAGE_KINDS) if flag]
 

@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from pluralism_eval.files import saving
+
 _shown: _Line | None = None
 
 
@@ -43,7 +45,9 @@ def one_line(log: Path) -> Iterator[None]:
     What an exception ends is still shown by whoever catches it: it is raised on.
     """
     global _shown
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with saving(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
     before = _shown
     with log.open("a", encoding="utf-8") as file:
         file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}\n")

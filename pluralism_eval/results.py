@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pluralism_eval.errors import PluralismError
+from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.secrets import without_secrets
+
+log = logging.getLogger(__name__)
 
 STUDY = "study.json"
 """What a study leaves beside each finished run: its spec, fingerprint and wall time."""
+
+SCRATCH = ".saving-"
+"""How the names of folders begin that hold a run which is not whole yet."""
 
 _STAMP = re.compile(r"results_(.+)\.json")
 
@@ -59,7 +68,7 @@ class Run:
 
     def transcript_of(self, task: str) -> dict[int, dict[str, Any]]:
         """doc_id → line. Raises PluralismError if there is none of ``task``."""
-        found = {int(line["doc_id"]): line for line in self.transcript if line["task"] == task}
+        found = {line["doc_id"]: line for line in self.transcript if line["task"] == task}
         if not found:
             raise PluralismError(
                 f"{self.path}: the transcript {self.config.get('pluralism', {}).get('transcript')!r} has no line of "
@@ -86,6 +95,19 @@ def read_run(path: Path) -> Run:
     results = _json(file)
     if not isinstance(results, dict) or "results" not in results or "config" not in results:
         raise PluralismError(f"{file} is not a results file of lm-eval")
+    results = without_secrets(results)  # lm-eval keeps all arguments of a model, keys among them
+    try:
+        return _run(file, results)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, PluralismError):
+            raise
+        raise PluralismError(
+            f"{file}, its samples or its transcript are not what lm-eval and this package write "
+            f"({type(error).__name__}: {error}); they were changed, or are of another program"
+        ) from error
+
+
+def _run(file: Path, results: dict[str, Any]) -> Run:
     stamp = _STAMP.fullmatch(file.name)
     samples = {}
     for found in sorted(file.parent.glob(f"samples_*_{stamp.group(1) if stamp else '*'}.jsonl")):
@@ -97,13 +119,16 @@ def read_run(path: Path) -> Run:
     name = str(ours.get("method") or config.get("model") or file.parent.name)
     arguments = config.get("model_args") or {}
     pool = arguments.get("communities") if ours.get("communities") else None
-    return Run(
+    run = Run(
         name, file, config, results["results"], samples, _transcript(config, file),
         llm=str(study.get("llm", {}).get("name") or ours.get("llm") or config.get("model_name") or ""),
         pool=str(pool or ""),
         seconds=study.get("seconds") or _seconds(results),
         raw=results,
     )  # fmt: skip
+    if not isinstance(run.results, dict) or not isinstance(run.data, str):  # data looks at all configs
+        raise TypeError(f"results {str(run.results)[:100]}")
+    return run
 
 
 def _study(file: Path) -> dict[str, Any]:
@@ -128,7 +153,7 @@ def runs_below(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    newest = {file.parent: file for file in sorted(path.rglob("results_*.json"))}
+    newest = {file.parent: file for file in sorted(_below(path))}
     if not newest:
         raise PluralismError(
             f"{str(path)!r} holds no run; give the --output_path of one (results_*.json), or that file"
@@ -138,6 +163,10 @@ def runs_below(path: Path) -> list[Path]:
 
 def _sample(row: dict[str, Any]) -> dict[str, Any]:
     """Scores as they were before JSON turned their tuples into lists."""
+    if not isinstance(row["doc_id"], int) or not isinstance(row.get("doc", {}), dict):
+        raise TypeError(
+            f"a sample with doc_id {str(row['doc_id'])[:100]} and doc {str(row.get('doc'))[:100]}"
+        )
     raw = ("doc", "arguments", "resps", "filtered_resps", "metrics")
     return {k: tuple(v) if isinstance(v, list) and k not in raw else v for k, v in row.items()}
 
@@ -145,7 +174,7 @@ def _sample(row: dict[str, Any]) -> dict[str, Any]:
 def _results_file(path: Path) -> Path:
     if path.is_file():
         return path
-    found = sorted(path.rglob("results_*.json"), key=lambda p: p.name)
+    found = sorted(_below(path), key=lambda p: p.name)
     folders = sorted({str(p.parent) for p in found})
     if not found:
         raise PluralismError(
@@ -156,6 +185,11 @@ def _results_file(path: Path) -> Path:
     return found[-1]
 
 
+def _below(path: Path) -> list[Path]:
+    found = (file for file in path.rglob("results_*.json"))
+    return [f for f in found if not any(part.startswith(SCRATCH) for part in f.parts)]
+
+
 def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     given = config.get("pluralism", {}).get("transcript")
     if not given:
@@ -163,15 +197,64 @@ def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     name = Path(given)
     # a run that was moved keeps its transcript beside or above its results
     places = [name, *(folder / name.name for folder in (file.parent, *list(file.parents)[1:3]))]
-    return next((_lines(place) for place in places if place.is_file()), [])
+    lines = next((_lines(place, appended=True) for place in places if place.is_file()), [])
+    bad = next((line for line in lines if not _is_line(line)), None)
+    if bad is not None:
+        raise TypeError(f"a line of the transcript {name.name} is {str(bad)[:100]}")
+    return lines
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _is_line(line: Any) -> bool:
+    named = isinstance(line, dict) and isinstance(line.get("task"), str)
+    return named and isinstance(line.get("doc_id"), int) and isinstance(line.get("sent", []), list)
+
+
+def _lines(path: Path, appended: bool = False) -> list[dict[str, Any]]:
+    """Of a JSON Lines file; where lines were ``appended`` the last may break off, and is then left out."""
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, ValueError) as error:
+        *lines, last = path.read_bytes().split(b"\n")
+        rows = [json.loads(line) for line in lines if line]
+        if last and not appended:
+            rows.append(json.loads(last))
+    except (OSError, ValueError, RecursionError) as error:
         raise PluralismError(f"{path} cannot be read as JSON lines: {error}") from error
+    if last and appended:  # by a run that was killed, or found no room
+        log.warning("%s: its last line breaks off and is left out; %d are whole", path, len(rows))
     return rows
+
+
+@contextmanager
+def lm_eval_saves(where: Path) -> Iterator[None]:
+    """lm-eval only warns of results that it cannot save; inside, they are an error at the end.
+
+    What it left of them stays: a file that breaks off is refused when it is read.
+
+    Raises:
+        PluralismError: what was not saved, and why.
+    """
+    heard = _Heard()
+    logger = logging.getLogger("lm_eval.loggers.evaluation_tracker")
+    level = logger.level
+    logger.setLevel(min(logging.WARNING, logger.getEffectiveLevel()))
+    logger.addHandler(heard)
+    try:
+        yield
+    finally:
+        logger.removeHandler(heard)
+        logger.setLevel(level)
+    raise_all(f"{str(where)!r}: not all is saved; make room, or give another folder", heard.said)
+
+
+class _Heard(logging.Handler):
+    """Keeps the tracker's warnings of what it could not save."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("Could not save"):
+            self.said.append(f"{record.getMessage()}: {sys.exc_info()[1]}")
 
 
 def _json(path: Path) -> Any:

@@ -6,27 +6,40 @@ study goes on from where it stopped.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import re
+import shutil
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from pluralism_eval import __version__, plugin
 from pluralism_eval.cache import digest
 from pluralism_eval.data.sources import blob_id, input_file, short_name
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.results import STUDY, Run, read_run
+from pluralism_eval.files import saving, write_atomic
+from pluralism_eval.results import SCRATCH, STUDY, Run, lm_eval_saves, read_run
 from pluralism_eval.settings import parse
+from pluralism_eval.yaml_files import read_yaml
+
+log = logging.getLogger(__name__)
 
 _ANSWERS = "answers"
 """Answers of an unfinished run, for the next attempt."""
 _LLM_FIELDS = ("name", "llm", "llm_args", "chat", "parameters")
+_LLM_TYPES: tuple[tuple[str, type], ...] = (
+    ("name", str),
+    ("llm", str),
+    ("llm_args", dict),
+    ("chat", bool),
+)
 
 
 @dataclass(frozen=True)
@@ -84,13 +97,30 @@ class RunSpec:
         return output / re.sub(r"[^\w.+-]+", "_", "_".join(words))
 
     def finished(self, output: Path) -> bool:
-        """Is its run there already?"""
-        return (self.folder(output) / STUDY).is_file()
+        """Is its run there already, whole?"""
+        mark = self._mark(output)
+        if mark.get("fingerprint") != self.fingerprint():
+            return False
+        now = _hashes(self.folder(output))
+        changed = [n for n, was in mark.get("files", {}).items() if now.get(n) != was]
+        if changed:
+            log.warning("%s: changed since the run, which is run again", ", ".join(changed))
+        return not changed
 
     def seconds(self, output: Path) -> float:
         """Wall time of its finished run, loading included."""
-        mark = json.loads((self.folder(output) / STUDY).read_text(encoding="utf-8"))
-        return float(mark["seconds"])
+        return float(self._mark(output)["seconds"])
+
+    def _mark(self, output: Path) -> dict[str, Any]:
+        """What was written after all else of it; empty where there is none, or none that can be read."""
+        try:
+            found = json.loads((self.folder(output) / STUDY).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(found, dict):
+            return {}
+        seal = found.pop("seal", None)
+        return found if seal == digest(found) or "files" not in found else {}
 
 
 def parse_llm(text: str) -> StudyLLM:
@@ -122,19 +152,21 @@ def read_study(path: Path) -> tuple[list[StudyLLM], dict[str, Any]]:
     Raises:
         PluralismError: all problems of the file at once.
     """
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PluralismError(f"--study {str(path)!r} cannot be read as YAML: {error}") from error
+    loaded = read_yaml(path, "--study")
     if not isinstance(loaded, dict) or not isinstance(loaded.get("llms"), list):
         raise PluralismError(f"--study {str(path)!r} must be a mapping with a list llms")
     problems = []
     for i, entry in enumerate(loaded["llms"]):
-        unknown = sorted(set(entry) - set(_LLM_FIELDS)) if isinstance(entry, dict) else [entry]
-        if unknown or not entry.get("llm"):
-            problems.append(
-                f"llms[{i}]: needs llm, may have {', '.join(_LLM_FIELDS)}; not {unknown or entry}"
-            )
+        if not isinstance(entry, dict) or not entry.get("llm") or set(entry) - set(_LLM_FIELDS):
+            problems.append(f"llms[{i}]: needs llm, may have {', '.join(_LLM_FIELDS)}; not {entry}")
+            continue
+        wrong = [name for name, kind in _LLM_TYPES if not isinstance(entry.get(name, kind()), kind)]
+        cost = entry.get("parameters")
+        if cost is not None and (
+            isinstance(cost, bool) or not isinstance(cost, (int, float)) or not 0 < cost < 1e18
+        ):
+            wrong.append("parameters")
+        problems += [f"llms[{i}]: {name}={entry[name]!r} is of the wrong kind" for name in wrong]
     known = {"llms", "settings", "data", "nli", "limit", "gen_kwargs", "methods", "tasks", "pools"}
     problems += [f"unknown key {key!r}" for key in loaded if key not in known]
     raise_all(f"--study {str(path)!r}", problems)
@@ -152,15 +184,40 @@ def execute(
     folder = spec.folder(output)
     if spec.finished(output):
         return read_run(folder)
+    _clear(folder, spec.method)  # what a killed attempt may have left half
     started = time.monotonic()
     results = evaluate(spec, folder, batch_size, device)
     seconds = time.monotonic() - started
     save(results, folder, spec.method)
-    for left in folder.glob(f"{_ANSWERS}*"):
-        left.unlink()
-    described = {"fingerprint": spec.fingerprint(), "seconds": seconds, **asdict(spec)}
-    (folder / STUDY).write_text(json.dumps(described, indent=1, default=str), encoding="utf-8")
+    described = {"fingerprint": spec.fingerprint(), "seconds": seconds, "files": _hashes(folder)}
+    described = json.loads(json.dumps(described | asdict(spec), default=str))
+    seal = {"seal": digest(described)}
+    write_atomic(folder / STUDY, json.dumps(described | seal, indent=1))
+    _remove(folder.glob(f"{_ANSWERS}*"))
     return read_run(folder)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that later commands read of the run in ``folder``."""
+    found = [
+        *folder.glob("transcript_*.jsonl"),
+        *folder.glob("*/results_*"),
+        *folder.glob("*/samples_*"),
+    ]
+    return {str(p.relative_to(folder)): sha256(p.read_bytes()).hexdigest() for p in sorted(found)}
+
+
+def _clear(folder: Path, method: str) -> None:
+    of_lm_eval = folder.glob(f"{_ANSWERS}*.db")  # holds nothing, and fails if it is damaged
+    _remove([folder / STUDY, folder / method, *folder.glob(f"{SCRATCH}*"), *of_lm_eval])
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def evaluate(
@@ -199,7 +256,28 @@ def evaluate(
 
 
 def save(results: dict[str, Any], folder: Path, method: str) -> None:
-    """Results and samples as ``lm_eval --log_samples --output_path`` leaves them."""
+    """Results and samples as ``lm_eval --log_samples --output_path`` leaves them, all or nothing.
+
+    Raises:
+        PluralismError: they could not be saved.
+    """
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=folder, prefix=SCRATCH))
+    rows = {task: len(samples) for task, samples in results["samples"].items()}
+    try:
+        with lm_eval_saves(folder):
+            _save(results, scratch, method)
+        with saving(folder):
+            made = _whole(scratch / method, rows)
+            (folder / method).mkdir(exist_ok=True)
+            for file in made:
+                os.replace(file, folder / method / file.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _save(results: dict[str, Any], folder: Path, method: str) -> None:
     from lm_eval.loggers import EvaluationTracker
 
     tracker = EvaluationTracker(output_path=str(folder))
@@ -209,5 +287,16 @@ def save(results: dict[str, Any], folder: Path, method: str) -> None:
     tracker.save_results_aggregated(results=results, samples=samples)
     for task, rows in samples.items():
         tracker.save_results_samples(task_name=task, samples=rows)
-    if not list(folder.rglob("results_*.json")):  # lm-eval only warns
-        raise PluralismError(f"{folder}: the results could not be saved; is there room?")
+
+
+def _whole(folder: Path, rows: Mapping[str, int]) -> list[Path]:
+    """The saved files, the results last: they are what readers look for. Raises OSError if any is not whole."""
+    results = next(folder.glob("results_*.json"), None)
+    if results is None:
+        raise OSError(errno.EIO, "lm-eval saved no results")
+    stamp = results.stem.removeprefix("results_")
+    samples = [folder / f"samples_{task}_{stamp}.jsonl" for task in rows]
+    lines = [file.read_bytes().count(b"\n") for file in samples]
+    if lines != list(rows.values()):
+        raise OSError(errno.EIO, f"lm-eval saved {lines} samples of {list(rows.values())}")
+    return [*samples, results]

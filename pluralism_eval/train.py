@@ -11,7 +11,8 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from pluralism_eval.cache import digest
 from pluralism_eval.communities.adapters import CONFIG, RECORD, WEIGHTS, base_model, weights_sha256
 from pluralism_eval.corpora import HELD_OUT_EVERY, Corpus, read_corpus
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import saving, write_atomic
 from pluralism_eval.llm import embedded
 
 log = logging.getLogger(__name__)
@@ -117,7 +119,8 @@ def train(
     if last is not None:
         log.warning("%s: going on from %s", name, last)
     trainer = Trainer(model=model, args=arguments, train_dataset=blocks)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    with _saving(checkpoints):
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     model.eval()
     after = perplexity(model, tokenizer, corpus.held_out)
     record = {
@@ -139,7 +142,8 @@ def train(
         "versions": {p: version(p) for p in ("torch", "transformers", "peft", "pluralism-eval")},
         "fingerprint": fingerprint,
     }
-    _save(model, record, output)
+    with _saving(output):
+        _save(model, record, output)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return record
 
@@ -161,14 +165,22 @@ def _prepare(output: Path, fingerprint: str, restart: bool) -> dict[str, Any] | 
     if record is None:
         if output.exists() and not output.is_dir():
             raise PluralismError(f"--output {str(output)!r} is a file; a folder is needed")
-        try:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            _write(checkpoints / "run.json", {"fingerprint": fingerprint})
-        except OSError as error:
-            raise PluralismError(
-                f"--output {str(output)!r} cannot be written: {error.strerror}"
-            ) from error
+        _write(checkpoints / "run.json", {"fingerprint": fingerprint})
     return record
+
+
+@contextmanager
+def _saving(path: Path) -> Iterator[None]:
+    """As :func:`saving`, also of what safetensors and torch raise where there is no room."""
+    from safetensors import SafetensorError
+
+    with saving(path, (SafetensorError,)):
+        try:
+            yield
+        except RuntimeError as error:
+            if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+                raise
+            raise OSError(str(error)) from error
 
 
 def _json(path: Path) -> dict[str, Any] | None:
@@ -180,9 +192,7 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_atomic(path, json.dumps(value, indent=1) + "\n")
 
 
 def _load(source: str) -> tuple[Any, Any]:
@@ -193,8 +203,8 @@ def _load(source: str) -> tuple[Any, Any]:
     gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if gpu and torch.cuda.is_bf16_supported() else torch.float32
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise PluralismError(
             f"--base {source!r} cannot be loaded: {str(error).splitlines()[0]}"
@@ -345,8 +355,10 @@ def perplexity_matrix(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = base_model(base)
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, trust_remote_code=False
+    ).eval()
     held_out = {name: read_corpus(str(path)).held_out[:pieces] for name, path in corpora.items()}
     table = {
         "base": {name: perplexity(model, tokenizer, texts) for name, texts in held_out.items()}

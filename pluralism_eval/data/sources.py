@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from pluralism_eval.cache import cache_root
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.plugin import TASKS
 
 DATA_VARIABLE = "PLURALISM_EVAL_DATA"
@@ -105,11 +105,7 @@ def _download(name: str, blob: str) -> Path:
         raise PluralismError(
             f"{name}: the download's git blob id is {blob_id(content)}, expected {blob}; nothing was kept, try again"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as scratch:
-        scratch.write(content)
-    os.replace(scratch.name, target)
-    return target
+    return write_atomic(target, content)
 
 
 def _fetch(url: str, name: str, target: Path) -> bytes:

@@ -40,7 +40,7 @@ def _personas(run: Run, base: str) -> list[Finding]:
 
     source = run.embedded_folder if base == "embedded" else base
     run.hub.require(source)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if tokenizer.chat_template is None:
         return []
     turns = [{"role": "system", "content": "x"}, {"role": "user", "content": "y"}]

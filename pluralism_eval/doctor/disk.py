@@ -17,6 +17,7 @@ from pluralism_eval.cache import cache_root
 from pluralism_eval.doctor import hub
 from pluralism_eval.doctor.findings import Blocked, Finding
 from pluralism_eval.doctor.run import Run
+from pluralism_eval.stores.places import file_system
 
 _CHARACTERS = 5  # bytes a token
 _PROMPT = 3000  # bytes of a prompt beside its messages
@@ -137,8 +138,8 @@ def locking(run: Run) -> list[Finding]:
         move = "PLURALISM_EVAL_CACHE" if name == "cache" else "messages="
         if error:
             on = f" on {kind}" if kind else ""
-            do = f"a local folder: {move}FOLDER".replace("CACHEF", "CACHE=F")
-            found.append(Finding("sqlite", "problem", f"{name}: {path}{on}: {error}", do))
+            do = f"stores are kept as lines there; SQLite needs a local folder: {move}FOLDER".replace("CACHEF", "CACHE=F")  # fmt: skip
+            found.append(Finding("sqlite", "warning", f"{name}: {path}{on}: {error}", do))
         elif seconds > _SLOW or kind in _NETWORK:
             do = f"a local folder is safer and faster: {move}".rstrip("=")
             found.append(Finding("sqlite", "warning", shown, do))
@@ -189,14 +190,3 @@ def write_seconds(folder: Path) -> float:
             os.fsync(file.fileno())
             times.append(time.perf_counter() - started)
     return sorted(times)[1]
-
-
-def file_system(folder: Path) -> str:
-    """Its type, on Linux; empty elsewhere."""
-    try:
-        lines = Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    mounts = {parts[1]: parts[2] for parts in (line.split() for line in lines) if len(parts) > 2}
-    above = [folder.resolve(), *folder.resolve().parents]
-    return next((mounts[str(path)] for path in above if str(path) in mounts), "")

@@ -46,7 +46,8 @@ def of_error(check: str, error: Exception, do: str = "") -> list[Finding]:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Of whatever a server or a file says: a terminal obeys nothing in it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 class Curtain:

@@ -112,7 +112,7 @@ def read_config(source: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source)
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # of any kind: offline, gated, no such model
         raise PluralismError(
             f"base {source!r}: its configuration cannot be read ({type(error).__name__}); check the name"

@@ -273,7 +273,8 @@ class Run:
 
     def _known(self, *names: str) -> dict[str, Any]:
         args = self.settings.llm_args
-        return {name: args[name] for name in (*names, "trust_remote_code") if name in args}
+        trusted = {"trust_remote_code": bool(args.get("trust_remote_code", False))}
+        return trusted | {name: args[name] for name in names if name in args}
 
     def count(self, text: str) -> int:
         """Tokens; three characters a token where there is no tokenizer at hand."""

@@ -1,0 +1,62 @@
+"""Files that somebody reads later are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pluralism_eval.errors import PluralismError
+
+
+def write_atomic(path: Path, content: str | bytes) -> Path:
+    """Writes ``content`` (text as UTF-8) so that ``path`` holds the old or the new, never a part.
+
+    Folders above are made. A file that is there keeps its permissions; a link stays, and its target is
+    replaced; a device or pipe is written to.
+
+    Raises:
+        PluralismError: it cannot be written. What was there is as it was, and nothing is left behind.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+            return path
+        target = Path(os.path.realpath(path))
+        scratch = target.with_name(f".{target.name[:100]}-{secrets.token_hex(4)}.part")
+        try:
+            with open(scratch, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                scratch.chmod(stat.S_IMODE(target.stat().st_mode))
+            os.replace(scratch, target)
+        finally:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def saving(path: Path, more: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """What the system refuses inside becomes the one error about ``path``.
+
+    Args:
+        more: what libraries raise instead of OSError.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (OSError, *more)):
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        raise PluralismError(
+            f"{str(path)!r} cannot be written: {reason.strip().splitlines()[0]}. What was there is as it was; make room, "
+            "or name a place that can be written"
+        ) from error

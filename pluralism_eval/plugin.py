@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval.secrets import guard
+
 _WRAPPERS = "pluralism_eval.model_wrappers"
 
 METHODS: dict[str, str] = {
@@ -62,6 +64,7 @@ def register_models() -> None:
 
 def register_tasks() -> None:
     """Let every ``TaskManager`` with the default tasks scan our folder as well. Idempotent."""
+    guard()  # lm-eval logs the arguments of a model before the model can refuse keys among them
     from lm_eval.tasks.manager import TaskManager
 
     original = TaskManager.__init__

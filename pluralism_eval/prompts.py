@@ -8,10 +8,12 @@ from typing import Any
 
 import jinja2
 import yaml
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.yaml_files import read_yaml
 
-_ENVIRONMENT = jinja2.Environment(
+_ENVIRONMENT = ImmutableSandboxedEnvironment(  # a file of prompts may be a stranger's
     undefined=jinja2.StrictUndefined, keep_trailing_newline=False, autoescape=False
 )
 FILES = ("messages", "prompting", "moe", "modular_pluralism", "readouts", "entailment", "judge")
@@ -54,16 +56,13 @@ class Prompts:
         key = f"{name}.{variant + 1}" if variant else name
         try:
             return self._templates[method, key].render(**values).strip("\n")
-        except jinja2.UndefinedError as error:
+        except Exception as error:  # undefined, unsafe, or whatever else a template may raise
             raise PluralismError(
                 f"prompt {method}.{key}: {error}; available: {', '.join(sorted(values))}"
             ) from error
 
     def _override(self, path: Path) -> None:
-        try:
-            given = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise PluralismError(f"prompts={str(path)!r} cannot be read: {error}") from error
+        given = read_yaml(path, "prompts")
         problems = []
         if not isinstance(given, dict):
             raise PluralismError(

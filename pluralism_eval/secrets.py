@@ -1,34 +1,91 @@
-"""Secrets stay out of whatever people read: errors, results, logs."""
+"""Secrets stay out of whatever people read: errors, logs, tracebacks, results.
+
+Known by value: environment variables with a telling name, and whatever was told (:func:`remember`). Known by
+look: keys of the usual providers, credentials in addresses and headers, and what stands beside a telling name.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
-from collections.abc import Mapping
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 _NAME = re.compile(
-    r"(^|_)(token|(key|secret|password|passwd|credential|auth|authorization|header|bearer)s?)$",
+    r"(^|_)(token|((api)?key|secret|password|passwd|passphrase|credential|auth|authorization|header|cookie|bearer)s?)$",
     re.IGNORECASE,
 )
+_VOCABULARY = re.compile(
+    r"(^|_)(bos|eos|pad|unk|sep|cls|mask|begin|start|end|stop|first|last|next|new|prefix|suffix|special|image|audio|video)_token$",
+    re.IGNORECASE,
+)
+"""Tokens of a vocabulary: ``eos_token``, ``think_end_token``."""
 _SHORTEST = 8  # a shorter value may be an ordinary word
 _HIDDEN = "***"
+_LOOKS = (
+    (re.compile(r"\b(sk|gsk|xai|rk|pk)[-_][\w-]{16,}"), _HIDDEN),
+    (re.compile(r"\b(hf|gh[oprsu]|npm|glpat|r8)[-_][A-Za-z0-9]{16,}"), _HIDDEN),
+    (re.compile(r"\bgithub_pat_\w{16,}|\bxox[a-z]-[\w-]{16,}|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}"), _HIDDEN),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), _HIDDEN),
+    (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"), rf"\1{_HIDDEN}"),
+    (re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?\w+\s+)[^\s'\",;}]+"), rf"\1{_HIDDEN}"),
+    (re.compile(r"(?i)\b((?:x-[\w-]*(?:key|token|auth|secret)|api-key|(?:set-)?cookie)\s*:\s*)[^\s'\",;]+"), rf"\1{_HIDDEN}"),
+    (re.compile(r"(?<!\w)(\w+://)[^/\s\"'<>]+@"), rf"\1{_HIDDEN}@"),
+)  # fmt: skip
+_VALUE = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\\+[\"'].{0,999}?\\+[\"']|\{[^{}]*\}|\[[^][]*\]|[^\s,;&)}\]\"']+"
+_NAMED = r"(?<![\w-])(?P<name>[\w-]*(?:token|auth|authorization|bearer|(?:key|secret|passwd|password|passphrase|credential|header|cookie)s?))"
+_PAIRS = (
+    re.compile(rf"(?i){_NAMED}(?P<sign>=)(?P<value>{_VALUE})"),
+    re.compile(rf"(?i){_NAMED}(?P<sign>\\*[\"']\s*:\s*)(?P<value>{_VALUE})"),  # Python, JSON
+    re.compile(
+        rf"(?i){_NAMED}(?P<sign>:\s+)(?P<value>(?=\S*\d)[^\s,;}}\]\"']{{6,}})"
+    ),  # YAML, not prose
+)
+_ORDINARY = ("key", "keys")  # in text, these name anything
+_NOTHING = ("", "none", "null", "true", "false")
+_told: set[str] = set()
 
 
 def is_secret_name(name: str) -> bool:
-    """True for names of settings or variables such as ``api_key``, ``HF_TOKEN`` or ``headers``."""
-    return bool(_NAME.search(name.strip().replace("-", "_")))
+    """True for names of settings or variables such as ``api_key``, ``HF_TOKEN`` or ``X-Auth-Token``."""
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()).replace("-", "_")
+    return bool(_NAME.search(plain)) and not _VOCABULARY.search(plain)
+
+
+def remember(value: str) -> None:
+    """``value`` is a secret, whatever the name of the variable or file that it came from."""
+    if len(value) >= _SHORTEST:
+        _told.add(value)
 
 
 def redact(text: str) -> str:
-    """``text`` without the values of secret environment variables, and without keys that look so."""
-    for name, value in os.environ.items():
-        if len(value) >= _SHORTEST and is_secret_name(name):
-            text = text.replace(value, _HIDDEN)
-    text = re.sub(r"\b(sk|hf|gsk|xai)[-_][A-Za-z0-9_-]{16,}", _HIDDEN, text)
-    text = re.sub(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}", rf"\1{_HIDDEN}", text)
-    return re.sub(r"(\w+://)[^/\s@]+@", rf"\1{_HIDDEN}@", text)
+    """``text`` without secrets, see above."""
+    named = {v for n, v in os.environ.items() if len(v) >= _SHORTEST and is_secret_name(n)}
+    for value in sorted(named | _told, key=len, reverse=True):
+        for form in {value, quote(value, safe=""), json.dumps(value)[1:-1]}:
+            text = text.replace(form, _HIDDEN)
+    for look, shown in _LOOKS:
+        text = look.sub(shown, text)
+    for pair in _PAIRS:
+        text = pair.sub(_without_value, text)
+    return text
+
+
+def _without_value(pair: re.Match[str]) -> str:
+    name, value = pair["name"], pair["value"]
+    if name.lower() in _ORDINARY or not is_secret_name(name):
+        return pair[0]
+    if value.strip("\"'").lower() in _NOTHING:
+        return pair[0]
+    mark = value[0] if value[0] in "\"'" else ""
+    return f"{name}{pair['sign']}{mark}{_HIDDEN}{mark}"
 
 
 def without_secrets(value: Any) -> Any:
@@ -53,6 +110,75 @@ def without_secrets(value: Any) -> Any:
 
 def secret_in_url(url: str) -> bool:
     """True if ``url`` carries a user, a password, or a parameter that is named like a secret."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no address at all
+        return "@" in url
     pairs = (pair.partition("=")[0] for pair in parts.query.split("&"))
     return "@" in parts.netloc or any(is_secret_name(name) for name in pairs)
+
+
+def secrets_in(value: Any, name: str = "") -> Iterator[str]:
+    """Names of the arguments that hold a secret, at any depth: ``llm_args.api_key``."""
+    if isinstance(value, Mapping) and not (value and is_secret_name(name.rpartition(".")[2])):
+        for key, inner in value.items():
+            yield from secrets_in(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (str, Mapping)) and str(value).lower() not in (*_NOTHING, "{}"):
+        in_url = isinstance(value, str) and "://" in value and secret_in_url(value)
+        if in_url or is_secret_name(name.rpartition(".")[2]):
+            yield name
+
+
+# ---------------------------------------------------------------------- whatever this process writes
+
+
+def guard() -> None:
+    """From now on logs, warnings and tracebacks of this process are written without secrets, whoever writes them.
+
+    Only what holds a secret is changed. Idempotent.
+    """
+    make = logging.getLogRecordFactory()
+    if getattr(make, "guards", False):
+        return
+
+    def record(*args: Any, **more: Any) -> logging.LogRecord:
+        made = make(*args, **more)
+        try:
+            text = made.getMessage()
+        except Exception:  # a call with wrong arguments: logging itself shows them
+            made.args = tuple(redact(str(argument)) for argument in made.args or ())
+            return made
+        if (shown := redact(text)) != text:
+            made.msg, made.args = shown, ()
+        if made.exc_info and made.exc_info[0] is not None:
+            text = "".join(traceback.format_exception(*made.exc_info)).rstrip("\n")
+            if (shown := redact(text)) != text:
+                made.exc_text = shown  # what formatters take in the place of exc_info
+        return made
+
+    record.guards = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(record)
+    warn, crash, crash_in_thread = warnings.formatwarning, sys.excepthook, threading.excepthook
+
+    def format_warning(*args: Any, **more: Any) -> str:
+        return redact(warn(*args, **more))
+
+    def excepthook(kind: Any, error: Any, trace: Any) -> None:
+        if not _write_redacted(kind, error, trace):
+            crash(kind, error, trace)
+
+    def thread_excepthook(args: Any) -> None:
+        if not _write_redacted(args.exc_type, args.exc_value, args.exc_traceback):
+            crash_in_thread(args)
+
+    warnings.formatwarning = format_warning
+    sys.excepthook, threading.excepthook = excepthook, thread_excepthook
+
+
+def _write_redacted(kind: Any, error: Any, trace: Any) -> bool:
+    """Writes the traceback if there is anything to hide in it; True if so."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    if (shown := redact(text)) == text:
+        return False
+    sys.stderr.write(shown)
+    return True

@@ -202,7 +202,7 @@ class _Book:
             row
             for name in (batch.output_file_id, batch.error_file_id)
             if name
-            for row in _lines(self.api.client.files.content(name).text)
+            for row in _lines(self.api.without_key(self.api.client.files.content(name).text))
         ]
         found: list[tuple[str, Reply | str]] = []
         for row in rows:
@@ -243,4 +243,4 @@ class _Book:
 
 
 def _lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [json.loads(line) for line in text.split("\n") if line.strip()]

@@ -6,6 +6,7 @@ which replies are usable, what is stored already, and how much may be spent.
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from pluralism_eval.api.replies import Reply, read_reply, refused_reply
 from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.secrets import redact
+from pluralism_eval.secrets import redact, remember
 
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _ASKED = 3
@@ -29,6 +30,7 @@ _ASKED = 3
 _FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
 _HOPELESS = ("insufficient_quota", "billing_hard_limit_reached", "access_terminated")
 _SHOWN = 10
+_SHORTEST_KEY = 8  # a shorter one may be an ordinary word
 
 
 class Fatal(PluralismError):
@@ -103,11 +105,21 @@ class Api:
                     response.headers["x-should-retry"] = "false"  # no waiting brings money back
                 return response
 
-        key = os.environ.get(s.api_key_variable) or "none"
+        remember(self._key)
         return OpenAI(
-            base_url=s.base_url, api_key=key, max_retries=s.max_retries, timeout=s.timeout,
+            base_url=s.base_url, api_key=self._key or "none", max_retries=s.max_retries, timeout=s.timeout,
             http_client=Counting(),
         )  # fmt: skip
+
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self.settings.api_key_variable, "")
+
+    def without_key(self, text: str) -> str:
+        """A server's words, in which it does not say our key: they are stored and published."""
+        said = text.count(self._key) if len(self._key) >= _SHORTEST_KEY else 0
+        self.counts.add("said_our_key", said)
+        return text.replace(self._key, "***") if said else text
 
     def report(self) -> dict[str, Any]:
         """Counts of everything that happened to requests, and the money spent where prices are known."""
@@ -259,9 +271,12 @@ class Api:
         """Why a reply cannot be used, by the name of its count; empty if it can."""
         if not self._is_ours(str(raw.get("model") or ""), str(call.body["model"])):
             return "wrong_model"
-        if not raw.get("choices"):
+        try:
+            reply = read_reply(raw, bool(call.body.get("echo")))
+        except PluralismError:  # no form that we know
             return "no_choices"
-        reply = read_reply(raw, bool(call.body.get("echo")))
+        if not reply.choices:
+            return "no_choices"
         if call.needs_first and any(c.first is None and not c.refused for c in reply.choices):
             return "missing_logprobs"
         return ""
@@ -294,8 +309,8 @@ class Api:
                 except ValueError:  # the SDK leaves JSON that breaks off to us
                     self.counts.add("unreadable_bodies")
                     continue
-                used = raw.get("usage") or {}
-                sent, new = used.get("prompt_tokens") or 0, used.get("completion_tokens") or 0
+                used = raw.get("usage")
+                sent, new = _tokens_used(used)
                 cost = self.budget.cost(sent, new) if used else reserved
                 self._tokens.correct(estimate, (sent + new) if used else estimate)
                 return raw
@@ -322,7 +337,7 @@ class Api:
             extra_body=dict(call.body),
             extra_headers={"Idempotency-Key": idempotency_key},
         )
-        loaded = raw.http_response.json()
+        loaded = json.loads(self.without_key(raw.http_response.content.decode()))
         if not isinstance(loaded, dict):
             raise ValueError("no JSON object")
         return loaded
@@ -353,6 +368,16 @@ class Api:
         if status == 404:
             return f"{where}: {reason}. Check model and api={s.api} (completions or chat)"
         return f"{where}: {type(error).__name__}: {reason}"
+
+
+def _tokens_used(usage: Any) -> tuple[int, int]:
+    """(prompt, new) tokens as the server says; 0 where it says nothing sensible."""
+    counts = [
+        usage.get(f"{kind}_tokens") if isinstance(usage, Mapping) else 0
+        for kind in ("prompt", "completion")
+    ]
+    sent, new = (count if isinstance(count, int) and 0 <= count < 10**9 else 0 for count in counts)
+    return sent, new
 
 
 def _transport_fault(error: Exception) -> str:

@@ -32,6 +32,7 @@ NAMES = (
     "content_filtered",
     "length_limited",
     "batches",
+    "said_our_key",
 )
 """Attempts; answers that were paid for and those that were stored; tokens of the paid ones; then
 whatever was irregular, by kind."""

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pluralism_eval.distribution import ABOVE_0
+from pluralism_eval.errors import PluralismError
+
 Top = tuple[tuple[str, float], ...]
 """(token, its log-probability in nats), the likeliest first."""
 
@@ -54,14 +57,26 @@ def read_reply(raw: Mapping[str, Any], echo: bool = False) -> Reply:
     Args:
         raw: a chat or text completion.
         echo: the prompt's tokens precede the new ones.
+
+    Raises:
+        PluralismError: JSON of another form, or log-probabilities that are none.
     """
+    try:
+        return _reply(raw, echo)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise PluralismError(
+            f"a server's reply is no completion: {type(error).__name__} {str(error)[:200]}"
+        ) from error
+
+
+def _reply(raw: Mapping[str, Any], echo: bool) -> Reply:
     usage = raw.get("usage") or {}
     choices = sorted(raw.get("choices") or [], key=lambda choice: int(choice.get("index") or 0))
     return Reply(
         tuple(_choice(choice, echo) for choice in choices),
         str(raw.get("model") or ""),
-        int(usage.get("prompt_tokens") or 0),
-        int(usage.get("completion_tokens") or 0),
+        max(0, int(usage.get("prompt_tokens") or 0)),
+        max(0, int(usage.get("completion_tokens") or 0)),
         bool(usage),
     )
 
@@ -84,7 +99,12 @@ def _choice(raw: Mapping[str, Any], echo: bool) -> Choice:
     else:
         tokens, logprobs, best, first = _text_logprobs(known, echo)
         text = raw.get("text")
-    said = "" if refused else str(text or "")
+    if not isinstance(text, str | None):
+        raise TypeError(f"{text!r} is no text")
+    if len(tokens) != len(logprobs):
+        raise ValueError(f"{len(logprobs)} log-probabilities of {len(tokens)} tokens")
+    # a lone surrogate, which JSON may hold, is no text that can be sent or stored
+    said = "" if refused else (text or "").encode("utf-8", "replace").decode()
     return Choice(said, finish, refused, tokens, logprobs, best, first)
 
 
@@ -99,7 +119,7 @@ def _chat_logprobs(raw: Mapping[str, Any]) -> _Logprobs:
         top = ()
     return (
         tuple(str(t["token"]) for t in content),
-        tuple(float(t["logprob"]) for t in content),
+        tuple(_nats(t["logprob"]) for t in content),
         (),
         top,
     )
@@ -107,16 +127,26 @@ def _chat_logprobs(raw: Mapping[str, Any]) -> _Logprobs:
 
 def _text_logprobs(raw: Mapping[str, Any], echo: bool) -> _Logprobs:
     tokens = tuple(map(str, raw.get("tokens") or ()))
-    logprobs = tuple(raw.get("token_logprobs") or ())
+    logprobs = tuple(None if v is None else _nats(v) for v in raw.get("token_logprobs") or ())
     tops = raw.get("top_logprobs") or []
     first = tops[0] if tops and not echo else None
-    best = tuple(max(t.values()) if t else None for t in tops)
+    best = tuple(max(map(_nats, t.values())) if t else None for t in tops)
     top = _sorted(first.items()) if first else None
     if raw and not tokens and not echo:
         top = ()
     return tokens, logprobs, best, top
 
 
+def _nats(value: Any) -> float:
+    """A log-probability. Raises ValueError: NaN, or above 0 by more than rounding."""
+    number = float(value)
+    if not number <= ABOVE_0:
+        raise ValueError(f"{value!r} is no log-probability")
+    return number
+
+
 def _sorted(pairs: Any) -> Top:
-    kept = [(str(token), float(value)) for token, value in pairs if not math.isnan(float(value))]
+    """Tokens of which the server does not know the log-probability (NaN) are as good as hidden."""
+    known = [(str(token), float(value)) for token, value in pairs]
+    kept = [(token, _nats(value)) for token, value in known if not math.isnan(value)]
     return tuple(sorted(kept, key=lambda pair: -pair[1]))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.files import write_atomic
 from pluralism_eval.llm import embedded
 
 WEIGHTS = "adapter_model.safetensors"
@@ -92,6 +93,19 @@ def weights_sha256(model: str, revision: str = "main") -> str | None:
     return digest([[p.name, _file_sha256(p)] for p in weights]) if weights else None
 
 
+def hub_commit(model: str, revision: str = "main") -> str | None:
+    """The commit of a Hub model as it lies in the cache; None for folders, and where nothing was downloaded."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if model == "embedded" or Path(model).is_dir():
+        return None
+    try:
+        found = try_to_load_from_cache(model, "config.json", revision=revision)
+    except ValueError:  # no Hub id
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
 def _snapshot(model: str, revision: str) -> Path | None:
     from huggingface_hub import snapshot_download
 
@@ -160,13 +174,18 @@ def _config(community: AdapterSpec, folder: Path) -> dict[str, Any]:
         raise PluralismError(f"adapter={community.adapter!r} has no {CONFIG}: not a PEFT adapter")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PluralismError(
             f"adapter={community.adapter!r}: {CONFIG} is not JSON: {error}"
         ) from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else config
         raise PluralismError(f"adapter={community.adapter!r} is of type {kind!r}; LORA is needed")
+    if config.get("megatron_config"):  # PEFT would import any module that it names
+        raise PluralismError(
+            f"adapter={community.adapter!r}: {CONFIG} has a megatron_config, which makes PEFT import a module of its choice; "
+            "it is refused: remove it"
+        )
     trained_on = str(config.get("base_model_name_or_path"))
     if trained_on not in _names_of(community.base):
         raise PluralismError(
@@ -241,7 +260,9 @@ def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[in
 
     try:
         base_config = AutoConfig.from_pretrained(
-            base_model(community.base), revision=community.base_revision
+            base_model(community.base),
+            revision=community.base_revision,
+            trust_remote_code=False,
         )
     except (OSError, ValueError) as error:
         raise PluralismError(
@@ -296,7 +317,7 @@ def _unpickled(community: AdapterSpec, folder: Path) -> Path:
             "code. If you trust its author, set `pickle: true` in the pool; it is then read without running code and kept as safetensors"
         )
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     target = cache_root() / "adapters" / hashlib.sha256(pickled.read_bytes()).hexdigest()
     if not (target / WEIGHTS).is_file():
@@ -306,10 +327,8 @@ def _unpickled(community: AdapterSpec, folder: Path) -> Path:
             raise PluralismError(
                 f"adapter={community.adapter!r}: {PICKLED} cannot be read as plain tensors: {str(error).splitlines()[0][:300]}"
             ) from error
-        target.mkdir(parents=True, exist_ok=True)
-        (target / CONFIG).write_bytes((folder / CONFIG).read_bytes())
-        save_file({k: v.contiguous() for k, v in state.items()}, target / (WEIGHTS + ".part"))
-        (target / (WEIGHTS + ".part")).replace(target / WEIGHTS)
+        write_atomic(target / CONFIG, (folder / CONFIG).read_bytes())
+        write_atomic(target / WEIGHTS, save({k: v.contiguous() for k, v in state.items()}))
     return target
 
 

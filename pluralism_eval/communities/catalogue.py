@@ -13,6 +13,8 @@ import yaml
 
 from pluralism_eval.communities.registry import registered
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.secrets import secret_in_url
+from pluralism_eval.yaml_files import is_file, read_yaml
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def load_pool(expression: str) -> list[Community]:
     Raises:
         PluralismError: unknown names, unreadable YAML, empty pool, bad entries (all at once).
     """
-    if Path(expression).is_file():
+    if is_file(expression):
         return _parse(_read_file(Path(expression)), expression)
     entries: list[Any] = []
     for term in expression.split("+"):
@@ -141,16 +143,11 @@ def _look_up(name: str) -> list[Any] | None:
         raise PluralismError(f"communities: {name!r} may be {' or '.join(same)}; write it so")
     if same:
         return list(same.values())
-    return _read_file(Path(name)) if Path(name).is_file() else None
+    return _read_file(Path(name)) if is_file(name) else None
 
 
 def _read_file(path: Path) -> list[Any]:
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PluralismError(
-            f"communities={str(path)!r} cannot be read as YAML: {error}"
-        ) from error
+    entries = read_yaml(path, "communities")
     if not isinstance(entries, list) or not entries:
         raise PluralismError(
             f"communities={str(path)!r} must be a list of at least one community, "
@@ -195,7 +192,7 @@ def _parse(entries: Sequence[Any], source: str) -> list[Community]:
 
 def _problems(entry: Mapping[str, Any]) -> list[str]:
     engine = entry.get("engine", "lora")
-    if engine not in _NEEDS:
+    if not isinstance(engine, str) or engine not in _NEEDS:
         return [f"engine {engine!r} is unknown. Allowed: {', '.join(_NEEDS)}"]
     needed = _NEEDS[engine] | {"name", "description"}
     if engine == "prompted":
@@ -212,6 +209,10 @@ def _problems(entry: Mapping[str, Any]) -> list[str]:
     name = entry.get("name")
     if isinstance(name, str) and (not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name == "__base__"):
         found.append(f"name {name!r} may hold letters, digits, _ and - only")
+    if secret_in_url(str(entry.get("base_url", ""))):
+        found.append(
+            "base_url carries a user, password or key; put the key into api_key_variable's variable"
+        )
     if not isinstance(entry.get("pickle", False), bool):
         found.append(f"pickle={entry['pickle']!r} must be true or false")
     return found

@@ -145,7 +145,7 @@ def _load(pretrained: str, revision: str, llm: HarnessLLM | None) -> tuple[Any, 
     device = llm.inner.device if llm is not None and getattr(llm.inner, "device", None) else None
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
-    where: Mapping[str, Any] = {"revision": revision}
+    where: Mapping[str, Any] = {"revision": revision, "trust_remote_code": False}
     model = AutoModelForCausalLM.from_pretrained(pretrained, dtype=dtype, **where).to(device).eval()
     return model, AutoTokenizer.from_pretrained(pretrained, **where)
 

@@ -83,6 +83,13 @@ class CommunityPool:
             found.append(shown)
         return found
 
+    def base_commits(self) -> dict[str, str]:
+        """Base model → the Hub commit that was loaded. Not part of what messages depend on: it is known only once the
+        base is here, and ``base_revision`` pins it."""
+        bases = {(c.base, c.base_revision) for c in self.communities if c.base and not c.base_url}
+        found = {f"{base}@{at}": adapters.hub_commit(base, at) for base, at in sorted(bases)}
+        return {name: commit for name, commit in found.items() if commit}
+
     def api_counts(self) -> dict[str, dict[str, Any]]:
         """Server → what happened to the requests for its messages."""
         return {

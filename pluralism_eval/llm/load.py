@@ -142,7 +142,7 @@ def _wrapper(inner: Any) -> type[HarnessLLM]:
 
 
 def _identity(settings: Settings, args: dict[str, Any]) -> str:
-    """Name and arguments, without secrets and without the cache folder of the embedded model."""
+    """Name and arguments, without ``token=true`` and without the cache folder of the embedded model."""
     shown = {k: v for k, v in args.items() if not is_secret_name(k)}
     if settings.llm == "embedded":
         shown["pretrained"] = embedded.HUB_ID

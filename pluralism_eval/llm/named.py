@@ -23,7 +23,7 @@ def named_settings(spec: str, setting: str, prefix: str = "") -> Settings:
         prefix: what comes before NAME there (``llm:``).
 
     Raises:
-        PluralismError: unknown model, one of our methods, or arguments that are no ``key=value``.
+        PluralismError: unknown model, one of our methods, a key, or arguments that are no ``key=value``.
     """
     from pluralism_eval.plugin import METHODS, register_models
 
@@ -83,12 +83,9 @@ def _read_configuration(settings: Settings) -> None:
     from transformers import AutoConfig
 
     args = settings.llm_args
-    known = {
-        name: args[name]
-        for name in ("revision", "subfolder", "token", "trust_remote_code")
-        if name in args
-    }
-    AutoConfig.from_pretrained(str(args["pretrained"]), **known)
+    known = {name: args[name] for name in ("revision", "subfolder", "token") if name in args}
+    trusted = bool(args.get("trust_remote_code", False))
+    AutoConfig.from_pretrained(str(args["pretrained"]), trust_remote_code=trusted, **known)
 
 
 def takes_turns(llm: HarnessLLM) -> bool:

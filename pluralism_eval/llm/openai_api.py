@@ -18,7 +18,7 @@ from lm_eval.models.api_models import JsonChatStr
 from scipy.special import logsumexp
 
 from pluralism_eval.api.client import Api, Call
-from pluralism_eval.api.replies import Choice, Reply, Top
+from pluralism_eval.api.replies import Choice, Reply, Top, read_reply
 from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
@@ -71,7 +71,9 @@ class OpenAILLM(HarnessLLM):
         if self._tokenizer is None and self.settings.tokenizer:
             from transformers import AutoTokenizer
 
-            self._tokenizer = AutoTokenizer.from_pretrained(self.settings.tokenizer)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                self.settings.tokenizer, trust_remote_code=False
+            )
         return self._tokenizer
 
     def count_tokens(self, text: str) -> int:
@@ -360,12 +362,23 @@ class OpenAILLM(HarnessLLM):
         return self._tried(self._text_call(_PROBE, settings, 1, 0)) is not None
 
     def _tried(self, call: Call) -> Reply | None:
-        """The reply, or None if the server rejects the request as such (400)."""
+        """The reply, asked once and kept, or None if the server rejects the request as such (400).
+
+        Raises:
+            PluralismError: the server fails, which says nothing about what it gives.
+        """
         from pluralism_eval.api.client import Rejected
 
+        key, api = self.api.key(call), self.api
+        kept = api.store.get([key]) if self.settings.cache else {}
+        if key in kept:
+            return read_reply(kept[key], bool(call.body.get("echo"))).as_stored()
+        refusals = api.counts["rejected"]
         try:
-            return self.api.answer(self.api.key(call), call)
+            return api.answer(key, call)
         except Rejected:
+            if api.counts["rejected"] == refusals:
+                raise
             return None
 
 

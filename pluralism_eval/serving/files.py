@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from pluralism_eval.files import write_atomic
 from pluralism_eval.serving import engines, runs
 from pluralism_eval.serving.runs import Run
 from pluralism_eval.serving.servers import LLM, LOCAL, Plan, Server, label
@@ -29,10 +30,7 @@ def write(plan: Plan, run: Run, folder: Path) -> list[Path]:
             texts[COMPOSE] = _compose(plan, run, folder)
         if plan.llms:
             texts[JOB] = _job(plan, run, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in texts]
+    return [write_atomic(folder / name, text) for name, text in texts.items()]
 
 
 def _pool(plan: Plan) -> str:

@@ -101,8 +101,16 @@ def _layout(plan: Plan) -> list[str]:
             f"{plan.gpus_per_node()} GPUs are needed on the node that serves both; --community-gpu 0 lets them share"
         )
     if c.nodes > 1:
+        notes.append(
+            "Ray's ports are open to the network of the nodes and ask for no password: whoever reaches them can run "
+            "code. Use nodes that nobody else is on, behind the cluster's firewall"
+        )
         notes.append("compose is for one machine, so with --nodes there is no compose.yaml")
     if c.host != LOCAL:
+        notes.append(
+            f"the servers listen on {c.host}, not on this machine alone: the key is all that keeps others out, and it is "
+            "sent unencrypted"
+        )
         notes.append(f"compose.yaml and job.slurm serve on {LOCAL}, so with --host there are none")
     return notes
 

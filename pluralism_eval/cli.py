@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
 from pluralism_eval import __version__
 from pluralism_eval.commands import (
     annotate,
+    chaos,
     communities,
     compare,
     data,
     doctor,
     export,
     faithfulness,
+    hijack,
     influence,
     judge,
     leaderboard,
@@ -31,24 +35,33 @@ from pluralism_eval.commands import (
     verify,
 )
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.secrets import guard
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status. Bad input ends in one line, not in a traceback."""
+    guard()
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["run"]:
         return _run(given[1:])
     arguments = _parser().parse_args(given)
     try:
         arguments.action(arguments)
+        sys.stdout.flush()  # here a full disk can still be told
     except PluralismError as error:
         print(f"pluralism-eval: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("pluralism-eval: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
+        return _interrupted()
     except BrokenPipeError:  # `pluralism-eval score ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+            raise
+        where = repr(error.filename) if error.filename else "what it writes (output redirected?)"
+        print(f"pluralism-eval: {where} cannot be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
     return 0
 
 
@@ -84,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     judge.add(commands)
     faithfulness.add(commands)
     influence.add(commands)
+    hijack.add(commands)
     compare.add(commands)
     report.add(commands)
     export.add(commands)
@@ -96,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add(commands)
     annotate.add(commands)
     serve.add(commands)
+    chaos.add(commands)
     return parser
 
 
@@ -105,13 +120,31 @@ def _run(rest: list[str]) -> int:
     plugin.register()
     from lm_eval.__main__ import cli_evaluate
 
+    from pluralism_eval.results import lm_eval_saves
+    from pluralism_eval.transcript import output_folder
+
     sys.argv = ["lm-eval", "run", *rest]
     try:
-        cli_evaluate()
+        with lm_eval_saves(output_folder()):
+            cli_evaluate()
     except PluralismError as error:
         print(f"pluralism-eval: {error}", file=sys.stderr)
         return 2
+    except sqlite3.DatabaseError as error:
+        print(
+            f"pluralism-eval: a database of lm-eval cannot be read: {error}. If it is the one of --use_cache, remove "
+            "PATH_rank*.db: our answers are not in it, but beside it",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        return _interrupted()
     return 0
+
+
+def _interrupted() -> int:
+    print("pluralism-eval: interrupted; what was finished is kept", file=sys.stderr)
+    return 130
 
 
 def _demo(arguments: argparse.Namespace) -> None:

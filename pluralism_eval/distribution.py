@@ -10,24 +10,30 @@ from scipy.special import logsumexp
 
 from pluralism_eval.errors import PluralismError
 
+ABOVE_0 = 0.01
+"""Nats above 0 that low precision explains: two spellings that share all probability, in bfloat16."""
+_MOST = 1e300
+TIE = 1e-12
+"""Probabilities that differ by no more are equal: what averaging in another order may change."""
+
 
 def normalise(logprobs: Sequence[float]) -> tuple[list[float], float]:
     """Distribution over the options, and the mass they had before.
 
     Args:
-        logprobs: [n_options] nats; -inf allowed, NaN and +inf are not.
+        logprobs: [n_options] nats; -inf is allowed, NaN is not, nor what exceeds 0 by more than rounding.
 
     Returns:
         ([n_options] probabilities that sum to 1, mass in [0, 1+]).
 
     Raises:
-        PluralismError: no option, a NaN, or no mass at all.
+        PluralismError: no option, a number that is no log-probability, or no mass at all.
     """
-    values = np.asarray(logprobs, dtype=np.float64)
-    if values.size == 0 or np.isnan(values).any() or np.isposinf(values).any():
+    if not len(logprobs) or not all(value <= ABOVE_0 for value in logprobs):
         raise PluralismError(
-            f"option log-probabilities must be numbers below infinity, got {list(logprobs)}"
+            f"option log-probabilities must be numbers, 0 or less, got {list(logprobs)}"
         )
+    values = np.array([max(value, -_MOST) if value > -math.inf else value for value in logprobs])
     total = float(logsumexp(values))
     if math.isinf(total):
         raise PluralismError(f"no option has any probability: {list(logprobs)}")
@@ -63,8 +69,7 @@ def mean_read(
     read = [(d, w) for (d, m), w in zip(parts, own, strict=True) if m > 0]
     total = sum(w for _, w in read)
     if total <= 0:
-        n = len(parts[0][0])
-        return [1 / n] * n, 0.0
+        return uniform(len(parts[0][0])), 0.0
     return mix([d for d, _ in read], [w / total for _, w in read]), mass
 
 
@@ -76,15 +81,41 @@ def total_variation(p: Sequence[float], q: Sequence[float]) -> float:
 
 
 def read(logprobs: Sequence[float]) -> tuple[list[float], float]:
-    """:func:`normalise`, but no mass at all (nothing could be read) is the uniform distribution, 0."""
+    """:func:`normalise`, but no mass at all (nothing could be read) is the uniform distribution, 0.
+
+    So is a mass that no float holds (below e^-745): servers write -9999 for what they do not know.
+    """
     if logprobs and all(value == -math.inf for value in logprobs):
-        return [1 / len(logprobs)] * len(logprobs), 0.0
-    return normalise(logprobs)
+        return uniform(len(logprobs)), 0.0
+    distribution, mass = normalise(logprobs)
+    return (distribution, mass) if mass > 0 else (uniform(len(logprobs)), 0.0)
+
+
+def uniform(n: int) -> list[float]:
+    """[n] all alike."""
+    return [1 / n] * n
+
+
+def modes(distribution: Sequence[float]) -> list[int]:
+    """Indices of the largest probability: several where they tie (±1e-12)."""
+    top = max(distribution)
+    return [i for i, p in enumerate(distribution) if p >= top - TIE]
+
+
+def likeliest(distribution: Sequence[float], draw: int = 0) -> int:
+    """Index of the largest probability; of equal ones the one that ``draw`` ≥ 0 picks, 0 the first.
+
+    The first as a rule would favour option A, which is what some golds are: scores take a ``draw`` that
+    differs from doc to doc (:func:`pluralism_eval.metrics.metric.tie_break`).
+    """
+    equal = modes(distribution)
+    return equal[draw % len(equal)]
 
 
 def check_weights(weights: Sequence[float]) -> None:
     """Raises PluralismError unless ``weights`` are ≥ 0 and sum to 1 (±1e-6)."""
-    if not weights or min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+    # "not <=": a NaN compares as false
+    if not weights or not all(0 <= w < 2 for w in weights) or not abs(sum(weights) - 1) <= 1e-6:
         raise PluralismError(f"weights must be ≥ 0 and sum to 1, got {list(weights)}")
 
 

@@ -17,12 +17,13 @@ from pluralism_eval import plugin, requests
 from pluralism_eval.communities.pool import CommunityPool
 from pluralism_eval.communities.store import MessageSource
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.files import write_atomic
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import Message, Query
 from pluralism_eval.settings import Settings
 from pluralism_eval.variants import expand
 
-_REFUSAL = re.compile(
+REFUSAL = re.compile(
     r"\b(?:as an ai\b|i(?:['’]m| am) (?:sorry|unable|not able)|i (?:can ?not|can['’]t|won['’]t) "
     r"(?:help|assist|provide|comment|answer|fulfil)|i (?:do not|don['’]t) have (?:personal )?(?:opinions|beliefs))",
     re.IGNORECASE,
@@ -102,10 +103,9 @@ def export_messages(pool: CommunityPool, queries: Sequence[Query], folder: Path)
         if known != message.text:
             problems[f"{name}: item {query.source_id!r} has more than one message"] = None
     raise_all("export", list(problems)[:10])
-    folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         text = json.dumps(table, ensure_ascii=False, indent=1)
-        (folder / name).write_text(text + "\n", encoding="utf-8")
+        write_atomic(folder / name, text + "\n")
     return sorted(folder / name for name in tables)
 
 
@@ -155,7 +155,7 @@ def message_stats(
             "words": _mean([len(_words(text)) for text in texts]),
             "empty": _mean([not text for text in texts]),
             "cut": _mean([not m.stopped for m in own if not m.imported]),
-            "refusals": _mean([bool(_REFUSAL.search(text)) for text in texts]),
+            "refusals": _mean([bool(REFUSAL.search(text)) for text in texts]),
             "duplicates": _mean([copies[" ".join(_words(text))] > 1 for text in texts]),
             "distinct_2": len(set(bigrams)) / len(bigrams) if bigrams else math.nan,
         }

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from pluralism_eval.distribution import ABOVE_0, modes
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.presets import Preset
@@ -70,6 +72,9 @@ def option_scores(
     Args:
         prompts: [n_queries], rendered.
         samples: replies a prompt of readout ``sampled``.
+
+    Raises:
+        PluralismError: a readout that scores no options, or numbers that are no log-probabilities.
     """
     scores: dict[int, OptionScores] = {}
     for kind in dict.fromkeys(query.readout for query in queries):
@@ -83,8 +88,24 @@ def option_scores(
             found = _from_words(llm, [queries[i] for i in part], sent, preset, samples)
         else:
             raise PluralismError(f"readout {kind!r} scores no options")
-        scores |= dict(zip(part, found, strict=True))
+        check_logprobs(llm.name, [score.logprobs for score in found])
+        scores |= dict(zip(part, map(_rounded, found), strict=True))
     return [scores[i] for i in range(len(queries))]
+
+
+def check_logprobs(name: str, rows: Sequence[Sequence[float]]) -> None:
+    """Raises PluralismError unless all of ``rows`` are log-probabilities: -inf to 0, no NaN."""
+    bad = [row for row in rows if not all(value <= ABOVE_0 for value in row)]
+    if bad:
+        raise PluralismError(
+            f"{name} gave numbers that are no log-probabilities for {len(bad)} of {len(rows)} prompts, e.g. "
+            f"{list(bad[0])[:5]}; they must be 0 or less. A broken number format (try dtype=float32 or bfloat16), or a "
+            "server whose log-probabilities cannot be used (try readout=sampled)"
+        )
+
+
+def _rounded(scores: OptionScores) -> OptionScores:
+    return replace(scores, logprobs=tuple(min(value, 0.0) for value in scores.logprobs))
 
 
 def _from_words(
@@ -142,6 +163,7 @@ def _read(query: Query, replies: Sequence[str], preset: Preset) -> OptionScores:
         else:
             totals = [t + s for t, s in zip(totals, shares, strict=True)]
     logprobs = tuple(math.log(t / len(replies)) if t > 0 else -math.inf for t in totals)
-    greedy = totals.index(max(totals)) if unread < len(replies) else -1
+    top = modes(totals)
+    greedy = top[0] if unread < len(replies) and len(top) == 1 else -1
     sampled = len(replies) - unread if query.readout == "sampled" else 0
     return OptionScores(logprobs, greedy, replies=tuple(replies), unread=unread, samples=sampled)

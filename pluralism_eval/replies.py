@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 _NUMBER = re.compile(
     r"\W*(?:(?:the\s+)?(?:answer|choice|number|best|comment|passage|option|community|model)\s*(?:is|number)?\W*){0,3}(\d+)\b",
@@ -31,10 +32,15 @@ def parse_choice(reply: str, n: int) -> int | None:
     match = _NUMBER.match(line)
     if match is None:
         return None
-    named = {int(number) for number in re.findall(r"\d+", line)}
+    named = {_int(number) for number in re.findall(r"\d+", line)}
     valid = {number for number in named if 1 <= number <= n}
-    first = int(match.group(1))
+    first = _int(match.group(1))
     return first - 1 if valid == {first} else None
+
+
+def _int(digits: str) -> int:
+    """0 where there are more digits than any list is long (Python refuses to read thousands)."""
+    return int(digits) if len(digits) <= 9 else 0
 
 
 def parse_option(reply: str, letters: Sequence[str], options: Sequence[str] = ()) -> int | None:
@@ -126,12 +132,20 @@ def parse_shares(reply: str, letters: Sequence[str]) -> list[float] | None:
 
 
 def _json_shares(reply: str) -> dict[str, float] | None:
-    """The numbers of a reply that is one JSON object; None for any other reply."""
+    """The numbers of a reply that is one JSON object, none of them said twice; None for any other reply."""
     try:
-        loaded = json.loads(reply)
-        return {str(k): float(v) for k, v in loaded.items() if not isinstance(v, bool)}
-    except (ValueError, TypeError, AttributeError):
+        pairs = json.loads(reply, object_pairs_hook=_Pairs)
+        found = {str(k): float(v) for k, v in pairs.items if not isinstance(v, bool)}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    return found if len(found) == len(pairs.items) else None
+
+
+class _Pairs:
+    """A JSON object with all its pairs."""
+
+    def __init__(self, items: list[tuple[str, Any]]) -> None:
+        self.items = items
 
 
 def _written_shares(reply: str, letters: Sequence[str]) -> Iterator[tuple[str, list[float]]]:

@@ -23,9 +23,11 @@ from pluralism_eval.data.docs import (
     build_docs,
     chosen_nli,
     distribution_of,
+    oddities,
     read_items,
 )
 from pluralism_eval.data.sources import short_name
+from pluralism_eval.distribution import modes, read
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import Metric
@@ -59,6 +61,9 @@ class Scored:
     """[n_items], as lm-eval logs them: ``doc``, ``doc_id`` and every score of the task."""
     failures: dict[str, int] = field(default_factory=dict)
     """Reason → answers that could not be used; they count as wrong or as uniform."""
+    oddities: dict[str, int] = field(default_factory=dict)
+    """Kind → items that count as they stand, yet are odd (:func:`pluralism_eval.data.docs.oddities`);
+    ``tied_answers``: several options are likeliest, and one of them was drawn."""
 
 
 def score_file(
@@ -92,9 +97,8 @@ def score_file(
     reasons: dict[int, str] = {}
     answers = []
     for i, (item, doc) in enumerate(zip(items, docs, strict=True)):
-        if "others" in item:
-            doc["others"] = item["others"]
         try:
+            doc["others"] = _others(item, doc)
             answers.append(_answer(task, item, doc, reading.answer_parsing))
         except (KeyError, TypeError, ValueError) as error:
             missing = isinstance(error, KeyError)
@@ -116,7 +120,18 @@ def score_file(
         {"doc_id": i, "doc": doc, **_SCORES[task](doc, result)}
         for i, (doc, result) in enumerate(zip(docs, results, strict=True))
     ]
-    return Scored(path.stem, task, preset, samples, dict(Counter(map(_kind, reasons.values()))))
+    odd = oddities(items, docs)
+    tied = sum(_tied(answer) for answer in answers) if task != "overton" else 0
+    if tied:
+        odd["tied_answers"] = tied
+    return Scored(
+        path.stem, task, preset, samples, dict(Counter(map(_kind, reasons.values()))), odd
+    )
+
+
+def _tied(answer: Sequence[Sequence[Any]]) -> bool:
+    distribution, mass = read([float(option[0]) for option in answer])
+    return mass > 0 and len(modes(distribution)) > 1
 
 
 def _kind(reason: str) -> str:
@@ -129,9 +144,17 @@ def _read(path: Path) -> list[Any]:
     if path.suffix != ".jsonl":
         return read_items(path)
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
         items = [_item(row) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (
+        OSError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        RecursionError,
+    ) as error:
         raise PluralismError(
             f"{str(path)!r} is not a file of lm-eval samples: {type(error).__name__} {error}. Expected "
             "samples_<task>_*.jsonl of a run with --log_samples"
@@ -168,6 +191,18 @@ def _item(row: Mapping[str, Any]) -> dict[str, Any]:
     return item | {"gold_distribution": doc["gold"], **more}
 
 
+def _others(item: Mapping[str, Any], doc: Mapping[str, Any]) -> list[float]:
+    """Other groups' mean as the samples had it (of the whole input), else that of this file; [] if none."""
+    if not item.get("others"):
+        return [] if "others" in item else doc.get("others", [])
+    values = distribution_of(item["others"], "others")
+    if len(values) != len(doc["letters"]):
+        raise ValueError(
+            f"others {values} has {len(values)} numbers for {len(doc['letters'])} options"
+        )
+    return values
+
+
 def _answer(task: str, item: Mapping[str, Any], doc: Mapping[str, Any], parsing: str) -> Any:
     """What ``process_results`` takes: the text, or [n_options] of (log-probability, greedy).
 
@@ -175,10 +210,15 @@ def _answer(task: str, item: Mapping[str, Any], doc: Mapping[str, Any], parsing:
         KeyError, ValueError: no answer, or none that can be used.
     """
     if "logprobs" in item:
-        if any(math.isnan(v) or v > 1e-6 for v in item["logprobs"]):
-            raise ValueError(f"log-probabilities {item['logprobs']} must be 0 or less")
-        more = item.get("inexact") or [()] * len(item["logprobs"])
-        return [(v, False, *own) for v, own in zip(item["logprobs"], more, strict=True)]
+        logprobs = [float(v) for v in item["logprobs"]]
+        if len(logprobs) != len(doc["letters"]):
+            raise ValueError(f"{len(logprobs)} log-probabilities for {len(doc['letters'])} options")
+        if not all(v <= 1e-6 for v in logprobs):
+            raise ValueError(f"log-probabilities {logprobs} must be 0 or less")
+        more = item.get("inexact") or [()] * len(logprobs)
+        if not all(0 <= least <= 1 and 0 <= samples < 1e9 for least, samples in filter(None, more)):
+            raise ValueError(f"bounds {more} are no (least probability, samples)")
+        return [(v, False, *own) for v, own in zip(logprobs, more, strict=True)]
     if task in _WORDS:
         text = item["output"]
         if not isinstance(text, str):

@@ -12,6 +12,7 @@ from pluralism_eval.communities.pool import make_pool
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.report.table import markdown
+from pluralism_eval.report.tabular import plain
 from pluralism_eval.settings import parse
 
 
@@ -56,7 +57,7 @@ def _row(entry: dict[str, Any], pools: str) -> list[str]:
 
 def _show(arguments: argparse.Namespace) -> None:
     for community in load_pool(arguments.communities):
-        print(f"{community.name}: {community.description}")
+        print(f"{community.name}: {plain(community.description)}")
         for field in (
             "engine",
             "base",
@@ -68,9 +69,9 @@ def _show(arguments: argparse.Namespace) -> None:
             "persona",
         ):
             if getattr(community, field):
-                print(f"  {field}: {getattr(community, field)}")
+                print(f"  {field}: {plain(str(getattr(community, field)))}")
         for line in _training(community):
-            print(f"  {line}")
+            print(f"  {plain(line)}")
 
 
 def _training(community: Community) -> list[str]:

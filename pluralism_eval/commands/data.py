@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 
 from pluralism_eval.data import build, valueprism
 from pluralism_eval.data.cleaning import damaged
-from pluralism_eval.data.docs import build_docs, read_items
+from pluralism_eval.data.docs import build_docs, oddities, read_items
 from pluralism_eval.data.sources import INPUTS, blob_id, chosen, input_file
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 
 BUILDERS: dict[str, Callable[..., build.Built]] = {
     **build.BUILDERS,
@@ -83,7 +83,8 @@ def _describe(task: str, data: str | None) -> dict[str, Any]:
         "file": path.name,
         "items": len(items),
         "questions": len({doc["cluster"] for doc in docs}),
-        "repeated_ids": len(docs) - len({doc["id"] for doc in docs}),
+        **dict.fromkeys(("repeated_ids", "repeated_docs"), 0),
+        **oddities(items, docs),
         "damaged": len(lost),
         "used": len(items) - (len(lost) if chosen(data)[1] else 0),
         "reasons": dict(Counter(lost.values())),
@@ -150,13 +151,10 @@ def _build(arguments: argparse.Namespace) -> None:
     if not built.items:
         raise PluralismError(f"{source!r} gave no item; dropped: {dict(built.dropped)}")
     target = arguments.output / f"{INPUTS[arguments.task][0]}.json"
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_suffix(".part")
     content = json.dumps(built.items, ensure_ascii=False).encode()
-    scratch.write_bytes(content)
-    os.replace(scratch, target)
+    write_atomic(target, content)
     record = {"source": source, "blob": blob_id(content), "left_out": dict(built.dropped)}
-    _record(target).write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_atomic(_record(target), json.dumps(record, ensure_ascii=False, indent=1))
     print(f"{target}: {len(built.items)} items; dropped: {dict(built.dropped) or 'none'}")
     print(f"Use it: --metadata data={arguments.output}")
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.leaderboard import board, pages
 from pluralism_eval.leaderboard.checks import How
 from pluralism_eval.leaderboard.submit import folders
 from pluralism_eval.leaderboard.verify import verify_each
+from pluralism_eval.report.tabular import plain
 
 
 def add(commands: Any) -> None:
@@ -40,37 +40,18 @@ def _leaderboard(arguments: argparse.Namespace) -> None:
     verdicts = []
     for verdict in verify_each(folders(arguments.submissions), How(data=arguments.data)):
         why = "" if verdict.status == "verified" else f": {_first(verdict.reasons())}"
-        print(f"{verdict.status}: {verdict.folder.name}{why}", flush=True)
+        print(f"{verdict.status}: {plain(verdict.folder.name)}{why}", flush=True)
         verdicts.append(verdict)
     found = board.build(verdicts)
     written = {
         "README.md": pages.as_markdown(found, arguments.output),
         "leaderboard.html": pages.as_html(found, arguments.output),
     }
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        for name, text in written.items():
-            _replace(arguments.output / name, text)
-    except OSError as error:
-        raise PluralismError(
-            f"--output {str(arguments.output)!r} cannot be written: {error}"
-        ) from error
+    for name, text in written.items():
+        write_atomic(arguments.output / name, text)
     print(f"{pages.counts(found)} Written: {', '.join(str(arguments.output / n) for n in written)}")
 
 
 def _first(reasons: list[str]) -> str:
-    text = "".join(c if c.isprintable() else " " for c in (reasons or [""])[0])
+    text = plain((reasons or [""])[0])
     return text if len(reasons) < 2 else f"{text} (and {len(reasons) - 1} more)"
-
-
-def _replace(path: Path, text: str) -> None:
-    """The old page stays until the new one is whole."""
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
-        raise

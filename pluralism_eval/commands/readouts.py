@@ -15,6 +15,7 @@ import yaml
 from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.distribution import read, total_variation
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.plugin import METHODS
 from pluralism_eval.report.table import markdown
@@ -83,7 +84,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         "- TV: mean total variation to the first readout's distribution, over docs that both read",
     ]
     text = "\n".join(lines) + "\n"
-    (arguments.output / "report.md").write_text(text, encoding="utf-8")
+    write_atomic(arguments.output / "report.md", text)
     print("\n" + text)
     print(f"Report: {arguments.output / 'report.md'}   runs: {arguments.output}/")
 

@@ -11,6 +11,7 @@ from typing import Any
 from pluralism_eval.commands import studies
 from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.planning.rows import LLM, MESSAGES
 from pluralism_eval.report import tabular
 from pluralism_eval.report.as_json import as_json
@@ -82,7 +83,6 @@ def _go(target: Target, arguments: argparse.Namespace) -> None:
         )
     found = build.entries(target, llms, options)
     folder, runs = arguments.output / target.name, arguments.output / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
     prices = plan.Prices(
         arguments.price_in, arguments.price_out, arguments.tflops, arguments.utilisation
     )
@@ -111,7 +111,7 @@ def _plan(
     specs = [entry.spec for entry in found]
     made = plan.make_plan(specs, runs, arguments.pilot, options)
     written = plan.as_json(made, prices)
-    (folder / _PLAN).write_text(json.dumps(written, indent=1), encoding="utf-8")
+    write_atomic(folder / _PLAN, json.dumps(written, indent=1))
     if arguments.json:
         print(json.dumps(written, indent=1))
         return
@@ -165,7 +165,7 @@ def _report(
     lines += _extra(target, done, arguments)
     lines += ["", *_used(done, folder)]
     text = "\n".join(lines) + "\n"
-    (folder / "report.md").write_text(text, encoding="utf-8")
+    write_atomic(folder / "report.md", text)
     if not arguments.json:
         print(text)
         print(f"Report: {folder / 'report.md'}   runs: {arguments.output / 'runs'}/")

@@ -83,6 +83,7 @@ def _notes(scored: scoring.Scored) -> str:
     clusters = {sample["doc"]["cluster"] for sample in scored.samples}
     lines = [f"- {len(scored.samples)} items in {len(clusters)} clusters (questions, situations)"]
     lines += [f"- failure, {n} items: {reason}" for reason, n in scored.failures.items()]
+    lines += [f"- {kind.replace('_', ' ')}: {n}" for kind, n in scored.oddities.items()]
     unparsed = sum(sample.get("unparsed", 0) for sample in scored.samples)
     empty = sum(sample.get("empty_response", 0) for sample in scored.samples)
     lines += [f"- {int(unparsed)} answers could not be read"] if unparsed else []
@@ -113,6 +114,7 @@ def _everything(task: str, found: Mapping[str, scoring.Scored], paired: Any) -> 
                 "preset": scored.preset,
                 "items": len(scored.samples),
                 "failures": scored.failures,
+                "oddities": scored.oddities,
                 "scores": {s.name: s for s in scoring.summaries(scored)},
                 "groups": breakdowns(task, scored.samples),
             }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
-from pluralism_eval.errors import PluralismError
+from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.plugin import METHODS
+from pluralism_eval.secrets import is_secret_name, redact
 from pluralism_eval.serving.advice import advice
 from pluralism_eval.serving.files import write
 from pluralism_eval.serving.plan import make_plan
@@ -90,6 +92,13 @@ def _serve(arguments: argparse.Namespace) -> None:
         _words("--llm-arguments", arguments.llm_arguments),
         _words("--community-arguments", arguments.community_arguments),
     )
+    given = {
+        "--llm-arguments": arguments.llm_arguments,
+        "--community-arguments": arguments.community_arguments,
+        "--run-arguments": arguments.run_arguments,
+        "--settings": arguments.settings,
+    }
+    raise_all("serve", [p for flag, text in given.items() for p in _keys(flag, text)])
     plan = make_plan(arguments.pool, choices)
     tasks = tuple(task.strip() for task in arguments.tasks.split(",") if task.strip())
     if not tasks:
@@ -108,6 +117,14 @@ def _serve(arguments: argparse.Namespace) -> None:
     )
     written = write(plan, run, arguments.output)
     print(advice(plan, run, arguments.output, written))
+
+
+def _keys(flag: str, text: str) -> list[str]:
+    """Keys would stand in the files, and on command lines, which everybody on a machine may read."""
+    names = re.findall(r"--([\w-]+)[\s=]", text)
+    if redact(text) == text and not any(map(is_secret_name, names)):
+        return []
+    return [f"{flag} holds a key: servers and run read theirs from the variable of --api-key-variable, Hub tokens from HF_TOKEN"]  # fmt: skip
 
 
 def _words(flag: str, text: str) -> tuple[str, ...]:

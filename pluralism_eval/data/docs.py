@@ -37,6 +37,7 @@ CATEGORIES = {
 VK_LABELS = ("A", "B", "C")
 VK_OPTIONS = ("Support", "Oppose", "Either")
 _SHOWN = 10
+_SUMS_TO_1 = 1e-9
 
 
 def load_docs(
@@ -73,6 +74,9 @@ def load_docs(
 
         common |= scoring(chosen_nli(nli, reading), nli_directions, reading)
     docs = build_docs(task, items, common, path.name)
+    odd = oddities(items, docs)
+    if odd:
+        log.warning("%s, %d items: %s (each counts as it stands)", path.name, len(items), odd)
     if task == "opinionqa" and chosen(data)[1]:
         lost = damaged(items)
         docs = [doc for i, doc in enumerate(docs) if i not in lost]
@@ -119,7 +123,8 @@ def build_docs(
     """[n_items] docs of the items of one file.
 
     Raises:
-        PluralismError: malformed items (the first ten are named), or an id that occurs twice.
+        PluralismError: malformed items (the first ten are named). What only looks odd is counted
+            (:func:`oddities`).
     """
     problems: list[str] = []
     docs = []
@@ -135,6 +140,39 @@ def build_docs(
     raise_all(f"data file {name}", problems)
     _add_others(docs)
     return docs
+
+
+def oddities(
+    items: Sequence[Mapping[str, Any]], docs: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    """Kind → number of docs that are allowed, yet make a score say less than it seems to; no zeros."""
+    told = [
+        (
+            d["query"],
+            d["pluralism"]["attribute"],
+            d.get("group"),
+            *d.get("options", ()),
+            *d.get("values", ()),
+        )
+        for d in docs
+    ]
+    golds = [item["gold_distribution"] for item in items if "gold_distribution" in item]
+    counts = {
+        "repeated_ids": len(docs) - len({d["id"] for d in docs}),
+        "repeated_docs": len(told) - len(set(told)),
+        "one_option": sum(len(d["options"]) == 1 for d in docs if "options" in d),
+        "equal_options": sum(
+            len(set(d["options"])) < len(d["options"]) for d in docs if "options" in d
+        ),
+        "tied_golds": sum(
+            d["gold"].count(max(d["gold"])) > 1
+            and d["group"] != "high_ambiguity"  # 0.5, 0.5 is meant
+            for d in docs
+            if "gold" in d
+        ),
+        "rescaled_golds": sum(abs(sum(gold) - 1) > _SUMS_TO_1 for gold in golds),
+    }
+    return {kind: n for kind, n in counts.items() if n}
 
 
 def _add_others(docs: Sequence[dict[str, Any]]) -> None:
@@ -158,7 +196,7 @@ def read_items(path: Path) -> list[Any]:
     """The JSON list in ``path``. Raises PluralismError for anything else."""
     try:
         items = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PluralismError(f"data file {str(path)!r} cannot be read as JSON: {error}") from error
     if not isinstance(items, list) or not items:
         raise PluralismError(f"data file {str(path)!r} must be a list of at least one item")
@@ -169,6 +207,14 @@ def _meta(common: Mapping[str, Any], mode: str, query: str, **more: Any) -> dict
     empty = {"attribute": "", "attribute_line": "", "steer_line": "", "letters": [], "options": []}
     orders = {"orders": common["orders_given"] or 1}
     return {**common, "mode": mode, "query": query, **empty, **orders, **more}
+
+
+def _id(item: Mapping[str, Any]) -> str:
+    """What messages and answers are joined by: text, or a whole number."""
+    value = item["id"]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _checked(value, "id")
 
 
 def _text(item: Mapping[str, Any], field: str) -> str:
@@ -199,7 +245,7 @@ def _overton(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, An
             f"{len(values)} values and {len(explanations)} explanations; they must pair up, at least one"
         )
     return {
-        "id": str(item["id"]),
+        "id": _id(item),
         "query": _text(item, "input"),
         "situation": _text(item, "situation"),
         "cluster": item["situation"],
@@ -213,9 +259,9 @@ def _vk(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
     if item["label"] not in VK_LABELS:
         raise ValueError(f"label {item['label']!r} is not one of A, B, C")
     return {
-        "id": str(item["id"]),
+        "id": _id(item),
         "query": _text(item, "input"),
-        "cluster": str(item.get("situation", item["id"])),
+        "cluster": _text(item, "situation") if "situation" in item else _id(item),
         "options": list(VK_OPTIONS),
         "letters": list(VK_LABELS),
         "target": VK_LABELS.index(item["label"]),
@@ -246,10 +292,10 @@ def _survey(
         raise ValueError(f"{len(options)} options and {len(gold)} gold probabilities")
     letters = list(string.ascii_uppercase[: len(options)])
     respondents = item.get("respondents") or 0
-    if not isinstance(respondents, int) or respondents < 0:
+    if not isinstance(respondents, int) or not 0 <= respondents < 2**31:
         raise ValueError(f"respondents {respondents!r} must be a whole number, 0 or more")
     return {
-        "id": str(item["id"]),
+        "id": _id(item),
         "query": _text(item, "question"),
         "options": options,
         "letters": letters,
@@ -274,14 +320,14 @@ def distribution_of(values: Any, field: str) -> list[float]:
         raise ValueError(f"{field} {values!r} is not a list of probabilities")
     for value in values:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value < float("inf"):
+        if not number or not 0 <= value <= 1.1:
             raise ValueError(f"{field} {list(values)} holds {value!r}; probabilities are 0 to 1")
     total = float(sum(values))
     if not 0.9 <= total <= 1.1:
         raise ValueError(
             f"{field} {list(values)} is not a distribution: it sums to {total:g}, not to 1"
         )
-    scale = 1.0 if abs(total - 1) < 1e-9 else total  # what sums to 1 already stays to the bit
+    scale = 1.0 if abs(total - 1) < _SUMS_TO_1 else total  # what sums to 1 already stays to the bit
     return [float(value) / scale for value in values]
 
 

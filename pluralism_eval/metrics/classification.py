@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from pluralism_eval.distribution import read
+from pluralism_eval.distribution import likeliest, read
 from pluralism_eval.metrics import bounds
-from pluralism_eval.metrics.metric import Metric, means, with_errors
+from pluralism_eval.metrics.metric import Metric, means, tie_break, with_errors
 from pluralism_eval.metrics.summary import Of
 from pluralism_eval.presets import get_preset
 
@@ -125,7 +125,7 @@ def _first_label(gold: Sequence[int]) -> int:
 
 
 def _majority_label(gold: Sequence[int]) -> int:
-    return Counter(gold).most_common(1)[0][0]
+    return Counter(gold).most_common(1)[0][0] if gold else 0
 
 
 def _metrics() -> list[Metric]:
@@ -151,7 +151,8 @@ METRICS = tuple(_metrics())
 def vk(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
     """Steerable VK (Tables 1, 9)."""
     distribution, mass = read([float(result[0]) for result in results])
-    label = distribution.index(max(distribution)) if mass > 0 else UNPARSED
+    draw = tie_break(doc)
+    label = likeliest(distribution, draw) if mass > 0 else UNPARSED
     pair = (int(doc["target"]), label)
     right = float(pair[0] == pair[1])
     least, samples = bounds.least_of(results, distribution), bounds.samples_of(results)
@@ -169,7 +170,10 @@ def vk(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "acc_lower": lower,
         "acc_upper": upper,
         "acc_sampling_error": bounds.sampling_error(
-            distribution, samples, lambda d: float(d.index(max(d)) == pair[0]), [doc["id"], pair[0]]
+            distribution,
+            samples,
+            lambda d: float(likeliest(d, draw) == pair[0]),
+            [doc["id"], pair[0]],
         ),
         "hidden_probability": 0.0 if exact else 1 - sum(least),
     }

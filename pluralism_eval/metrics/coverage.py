@@ -75,6 +75,7 @@ def split_sentences(text: str, splitter: str = "sentencex") -> list[str]:
     """
     if not text.strip():
         return []
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no text to any splitter
     if splitter == "sentence_splitter":
         return [str(piece) for piece in _sentence_splitter().split(text)]
     from sentencex import segment

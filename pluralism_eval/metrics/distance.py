@@ -78,10 +78,10 @@ def kl_divergence(p: Distribution, q: Distribution, smoothing: float = KL_SMOOTH
     return max(0.0, float(rel_entr(np.asarray(q, dtype=np.float64), smooth).sum()))
 
 
-def mode_match(p: Distribution, q: Distribution) -> float:
-    """1 if the likeliest predicted option (the first of equals) is a likeliest gold option."""
+def mode_match(p: Distribution, q: Distribution, draw: int = 0) -> float:
+    """1 if the likeliest predicted option (of equals, the one that ``draw`` picks) is a likeliest gold option."""
     _check(p, q)
-    return float(q[list(p).index(max(p))] == max(q))
+    return float(q[distribution.likeliest(p, draw)] == max(q))
 
 
 def temper(p: Distribution, temperature: float) -> list[float]:

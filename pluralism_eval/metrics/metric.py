@@ -8,6 +8,7 @@ from typing import Any
 
 from pluralism_eval.cache import digest
 from pluralism_eval.metrics.summary import Mean, StandardError, Summary
+from pluralism_eval.presets import get_preset
 
 Doc = Mapping[str, Any]
 
@@ -36,6 +37,17 @@ def groups(prefix: str, groups: Mapping[str, str], higher: bool = False) -> list
 def cluster_of(doc: Doc) -> str:
     """Short name of the question or situation that a doc shares with others."""
     return digest([doc["cluster"]])[:12]
+
+
+def tie_break(doc: Doc) -> int:
+    """Which of equally likely options counts as a doc's answer (:func:`pluralism_eval.distribution.likeliest`).
+
+    ``preset=paper`` draws one by the doc, the same in every run; ``reference`` takes the first, as
+    ``argmax`` does in the authors' code. How many answers tie is ``tied_answers`` in a run's rates.
+    """
+    if get_preset(doc["pluralism"]["preset"]).ties == "first":
+        return 0
+    return int(digest(["tie", doc["id"], doc["cluster"]])[:12], 16)
 
 
 def kind_of_value(sample: Mapping[str, Any]) -> str:

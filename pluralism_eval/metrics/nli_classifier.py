@@ -22,14 +22,14 @@ _DEFAULT_LENGTH = 512
 
 def check_classifier(name: str) -> None:
     """Raises PluralismError unless ``name`` can be had and has the three labels. No weights yet."""
-    model, _ = _split(name)
-    _label_order(_config(model), model)
+    model, revision, _ = _split(name)
+    _label_order(_config(model, revision), model)
 
 
 class ClassifierScorer:
-    """Probabilities of a classifier called ``MODEL`` or ``MODEL:DTYPE``.
+    """Probabilities of a classifier called ``MODEL``, ``MODEL:DTYPE``, ``MODEL@REVISION`` or ``MODEL@REVISION:DTYPE``.
 
-    The number format is float16 on a GPU and float32 elsewhere unless ``DTYPE`` says otherwise;
+    A revision is a branch, tag or commit of the Hub; verdicts name the commit whichever it is. The number format is float16 on a GPU and float32 elsewhere unless ``DTYPE`` says otherwise;
     scores in anything but float32 are kept apart.
     """
 
@@ -37,17 +37,18 @@ class ClassifierScorer:
         import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-        self._name, dtype = _split(name)
-        config = _config(self._name)
+        self._name, revision, dtype = _split(name)
+        config = _config(self._name, revision)
         self._order = _label_order(config, self._name)
         on_gpu = torch.cuda.is_available()
         self._device = torch.device("cuda" if on_gpu else "cpu")
         self._dtype = dtype or ("float16" if on_gpu else "float32")
         self._budget = 32 * 512 if on_gpu else 16 * 256  # padded tokens a forward pass
         self.lot = 1024 if on_gpu else 64
-        self._tokenizer = AutoTokenizer.from_pretrained(self._name)
+        where: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        self._tokenizer = AutoTokenizer.from_pretrained(self._name, **where)
         self._model = AutoModelForSequenceClassification.from_pretrained(
-            self._name, dtype=getattr(torch, self._dtype)
+            self._name, dtype=getattr(torch, self._dtype), **where
         )
         self._model.to(self._device).eval()
         self._limit = _longest(config, self._tokenizer)
@@ -111,24 +112,28 @@ class ClassifierScorer:
         return found
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    """``MODEL:DTYPE`` → (model, dtype); the dtype is None where the name has none."""
-    model, colon, dtype = name.rpartition(":")
-    if not colon or Path(name).is_dir():
-        return name, None
-    if dtype not in _DTYPES:
+def _split(name: str) -> tuple[str, str, str | None]:
+    """``MODEL@REVISION:DTYPE`` → (model, revision, dtype); ``main`` and None where the name has none."""
+    if Path(name).is_dir():
+        return name, "main", None
+    head, colon, tail = name.rpartition(":")
+    place, dtype = (head, tail) if colon else (name, None)
+    if dtype is not None and dtype not in _DTYPES:
         raise PluralismError(
             f"nli={name!r}: {dtype!r} is no number format. Allowed after the colon: {', '.join(_DTYPES)}; "
             "an LLM as judge is nli=llm:NAME"
         )
-    return model, dtype
+    if Path(place).is_dir():
+        return place, "main", dtype
+    model, _, revision = place.partition("@")  # a Hub id has none
+    return model, revision or "main", dtype
 
 
-def _config(model: str) -> Any:
+def _config(model: str, revision: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(model)
+        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise PluralismError(
             f"nli={model!r} is neither a folder nor to be had from the Hub ({type(error).__name__}). Go on with "

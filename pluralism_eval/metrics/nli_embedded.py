@@ -34,8 +34,9 @@ class EmbeddedScorer:
         from pluralism_eval.llm import embedded
 
         source = embedded.locate()
-        self._tokenizer = AutoTokenizer.from_pretrained(source)
-        self._model = AutoModelForCausalLM.from_pretrained(source).eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
+        self._model = model.eval()
         self._batch = batch
         self._alone: dict[str, float] = {}
         calibration = read_pairs("nli_calibration.jsonl")

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from pluralism_eval.cache import digest
-from pluralism_eval.distribution import entropy, read
+from pluralism_eval.distribution import entropy, likeliest, read, uniform
 from pluralism_eval.metrics import bounds, distance, scales
 from pluralism_eval.metrics.distance import js_distance
-from pluralism_eval.metrics.metric import Metric, cluster_of, groups, means, with_errors
+from pluralism_eval.metrics.metric import Metric, cluster_of, groups, means, tie_break, with_errors
 from pluralism_eval.metrics.summary import NAN, MeanOf, Of, macro
 from pluralism_eval.presets import get_preset
 from pluralism_eval.variants import option_orders
@@ -30,6 +30,7 @@ Doc = Mapping[str, Any]
 TABLE3_COUNTRIES = ("United States", "France", "Germany", "Japan", "India", "Argentina", "Nigeria")
 _INDIA = "India (Current national sample)"  # GlobalOpinionQA's name of its national sample
 _HALVES = 32
+_LESS_THAN_ONE_ANSWER = 1e-9  # what breaks ties between options, of a share of the respondents
 
 
 def predicted(results: Sequence[Sequence[Any]]) -> tuple[list[float], float]:
@@ -66,7 +67,7 @@ def opinionqa(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "match_uniform": 1 / len(gold),
         "match_first": float(target == 0),
         "match_majority": target,
-        "match_others": float(others.index(max(others)) == target) if others else NAN,
+        "match_others": float(likeliest(others, tie_break(doc)) == target) if others else NAN,
         "match_split_half": split_half(doc)[1],
     }
     return with_errors(metrics_of("opinionqa"), doc, scores)
@@ -99,7 +100,8 @@ def _distances(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
     others = list(doc.get("others") or [])
     both = (cluster_of(doc), p, gold)
     least, samples = bounds.least_of(results, p), bounds.samples_of(results)
-    matched = float(mass > 0 and p.index(max(p)) == gold.index(max(gold)))
+    draw = tie_break(doc)
+    matched = float(mass > 0 and likeliest(p, draw) == gold.index(max(gold)))
     return {
         "jsd": js_distance(p, gold),
         **_uncertain(doc, p, least, samples, matched),
@@ -108,7 +110,7 @@ def _distances(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "wasserstein": distance.wasserstein(p, gold, places) if places else NAN,
         "kl": distance.kl_divergence(p, gold),
         "match": matched,
-        "mode_match": distance.mode_match(p, gold),
+        "mode_match": distance.mode_match(p, gold, draw) if mass > 0 else 0.0,
         "entropy": entropy(p),
         "gold_entropy": entropy(gold),
         "option_mass": mass,
@@ -116,7 +118,7 @@ def _distances(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "ordinal": float(places is not None),
         "jsd_calibrated": both,
         "temperature": both,
-        "jsd_uniform": js_distance([1 / n] * n, gold),
+        "jsd_uniform": js_distance(uniform(n), gold),
         "jsd_first": js_distance(point_mass(0, n), gold),
         "jsd_first_averaged": js_distance(first_listed(n, int(doc["pluralism"]["orders"])), gold),
         "jsd_majority": gold,
@@ -134,7 +136,7 @@ def _uncertain(
     exact = hidden <= bounds.EXACT
     distances = bounds.distance_bounds(least, gold)
     matches = (matched, matched) if exact else bounds.match_bounds(least, target)
-    seed = [doc["id"], gold]
+    seed, draw = [doc["id"], gold], tie_break(doc)
     error = partial(bounds.sampling_error, p, samples, seed=seed)
     return {
         "jsd_lower": distances[0],
@@ -142,7 +144,7 @@ def _uncertain(
         "jsd_sampling_error": error(score=lambda d: js_distance(d, gold)),
         "match_lower": matches[0],
         "match_upper": matches[1],
-        "match_sampling_error": error(score=lambda d: float(d.index(max(d)) == target)),
+        "match_sampling_error": error(score=lambda d: float(likeliest(d, draw) == target)),
         "hidden_probability": 0.0 if exact else hidden,
     }
 
@@ -158,7 +160,11 @@ def split_half(doc: Doc) -> tuple[float, float]:
     rng = np.random.default_rng(int(digest([doc["id"], doc["gold"]])[:12], 16))
     first, second = rng.multinomial(half, doc["gold"], (2, _HALVES)) / half
     distances = [js_distance(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
-    return fmean(distances), float((first.argmax(1) == second.argmax(1)).mean())
+    tops = [
+        (half + rng.random(half.shape) * _LESS_THAN_ONE_ANSWER).argmax(1)
+        for half in (first, second)
+    ]
+    return fmean(distances), float((tops[0] == tops[1]).mean())
 
 
 def table3_country(group: str, substring: bool) -> str:
@@ -182,13 +188,16 @@ def _categories() -> tuple[str, ...]:
 
 
 def majority_match(targets: Sequence[int]) -> float:
-    """Accuracy of always giving the most frequent gold option."""
-    return Counter(targets).most_common(1)[0][1] / len(targets)
+    """Accuracy of always giving the most frequent gold option; NaN without items."""
+    return Counter(targets).most_common(1)[0][1] / len(targets) if targets else NAN
 
 
 def majority_distance(golds: Sequence[Sequence[float]]) -> float:
-    """Mean distance of putting all mass on the most frequent gold option (ties of a gold left out)."""
-    return fmean(majority_distances(golds))
+    """Mean distance of putting all mass on the most frequent gold option; NaN without items.
+
+    Which option is most frequent is counted over golds without a tie; of equally frequent ones the first seen.
+    """
+    return fmean(majority_distances(golds)) if golds else NAN
 
 
 def majority_distances(golds: Sequence[Sequence[float]]) -> list[float]:
@@ -203,7 +212,9 @@ def majority_distances(golds: Sequence[Sequence[float]]) -> list[float]:
 
 
 def temperature(items: Sequence[tuple[str, Sequence[float], Sequence[float]]]) -> float:
-    """The temperature that fits all predictions best (above 1: they were too sharp)."""
+    """The temperature that fits all predictions best (above 1: they were too sharp); NaN without items."""
+    if not items:
+        return NAN
     return distance.fit_temperature([p for _, p, _ in items], [q for _, _, q in items])
 
 

@@ -64,8 +64,8 @@ def _of_run(path: Path) -> Responses:
 
 def _samples(path: Path) -> list[tuple[Key, str] | str]:
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except (OSError, ValueError) as error:
+        rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+    except (OSError, ValueError, RecursionError) as error:
         raise PluralismError(f"{path} cannot be read as JSON lines: {error}") from error
     return [_of_sample(row) for row in rows]
 

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap, permutation_test
 
+from pluralism_eval.errors import PluralismError
+
 LEVEL = 0.95
 
 
@@ -109,8 +111,18 @@ def compare(
 
     Right/wrong scores of unclustered docs take McNemar's exact test, everything else a paired
     permutation test that swaps the two methods in whole clusters.
+
+    Raises:
+        PluralismError: scores of other numbers of docs, none, or any that is no finite number.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if len(a) != len(b) or not len(a):
+        raise PluralismError(f"scores of {len(a)} and {len(b)} docs cannot be compared in pairs")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        bad = int((~np.isfinite(a - b)).sum())
+        raise PluralismError(
+            f"{bad} of {len(a)} pairs of scores are no finite numbers; compare the docs that both have scores of"
+        )
     groups = members(clusters, len(a))
     difference = a - b
     low, high = mean_interval(difference.tolist(), clusters, seed=seed)
@@ -148,8 +160,8 @@ def _permutation(
     a: np.ndarray, b: np.ndarray, groups: Sequence[Sequence[int]], resamples: int, seed: int
 ) -> float:
     sums = np.array([(a[group] - b[group]).sum() for group in groups])
-    if not sums.any():
-        return 1.0
+    if len(sums) < 2 or not sums.any():
+        return 1.0  # one cluster: either sign is as far from 0
 
     def total(x: np.ndarray, axis: int = -1) -> np.ndarray:
         return np.asarray(x.sum(axis=axis))
@@ -167,9 +179,15 @@ def _permutation(
 
 
 def members(clusters: Sequence[Hashable] | None, n: int) -> list[list[int]]:
-    """[n_clusters] indices of the docs of each cluster; None makes every doc its own."""
+    """[n_clusters] indices of the docs of each cluster; None makes every doc its own.
+
+    Raises:
+        PluralismError: clusters of another number of docs.
+    """
     if clusters is None:
         return [[i] for i in range(n)]
+    if len(clusters) != n:
+        raise PluralismError(f"{len(clusters)} clusters for {n} docs; every doc needs its own")
     groups: dict[Hashable, list[int]] = {}
     for i, cluster in enumerate(clusters):
         groups.setdefault(cluster, []).append(i)

@@ -22,6 +22,7 @@ from typing import Any
 
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.metrics.judge import SEED, seeded_sample
 from pluralism_eval.metrics.responses import Key, read_responses
 
@@ -150,11 +151,10 @@ def write_study(study: Study, output: Path) -> Path:
                 f"{path} is the key of another study, whose exports could not be read without it. Give "
                 "another --output, or move it and its page away"
             )
-        output.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(study.key, ensure_ascii=False, indent=1), encoding="utf-8")
-        output.write_text(study.page, encoding="utf-8")
     except OSError as error:
-        raise PluralismError(f"--output {str(output)!r} cannot be written: {error}") from error
+        raise PluralismError(f"{path} cannot be read: {error}") from error
+    write_atomic(path, json.dumps(study.key, ensure_ascii=False, indent=1))
+    write_atomic(output, study.page)
     return path
 
 

@@ -74,7 +74,8 @@ def counter_of(model: str | None, bos: bool | None = None) -> Counter:
     from transformers import AutoTokenizer
 
     try:
-        return Counter(AutoTokenizer.from_pretrained(base_model(model), local_files_only=True), bos)
+        where: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        return Counter(AutoTokenizer.from_pretrained(base_model(model), **where), bos)
     except Exception:  # whatever keeps it from being read, characters remain
         return Counter(None)
 

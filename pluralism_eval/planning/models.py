@@ -136,7 +136,9 @@ def _local(model: str) -> dict[str, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(base_model(model), local_files_only=True)
+        config = AutoConfig.from_pretrained(
+            base_model(model), local_files_only=True, trust_remote_code=False
+        )
         with torch.device("meta"):
             parameters = AutoModelForCausalLM.from_config(config).num_parameters()
     except Exception:  # not here, or nothing that transformers knows: the name has to do

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import write_atomic
 from pluralism_eval.metrics import judge as judges
 from pluralism_eval.metrics.exchanges import TASK as OVERTON
 from pluralism_eval.metrics.exchanges import chosen_scorer
@@ -69,14 +70,12 @@ def write(
     judged = _judged(runs, judge) if judge else {}
     drawn = [f for f in figures.figures(runs) if not (judged and f.name == "figure3")]
     drawn += [replace(f, caption=f"{f.caption} Judge: {judge}.") for f in figures.figure3(judged)]
-    for kind in ("tables", "figures"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
     for table in tables:
         for suffix, written in tabular.WRITERS.items():
-            _put(folder / "tables" / f"{table.name}.{suffix}", written(table))
+            write_atomic(folder / "tables" / f"{table.name}.{suffix}", written(table))
     for figure in drawn:
         rows = [[cell.replace("\n", " ") for cell in row] for row in figure.rows]
-        _put(folder / "figures" / f"{figure.name}.csv", tabular.csv_text(rows))
+        write_atomic(folder / "figures" / f"{figure.name}.csv", tabular.csv_text(rows))
         for suffix in _PLOTS:
             figures.save(figure, folder / "figures" / f"{figure.name}{suffix}")
     verdicts, missing = {}, {}
@@ -94,15 +93,8 @@ def write(
     if made.left_out or made.texts_cut:
         shown += f"; {made.left_out:,} examples left out and {made.texts_cut:,} long texts cut to stay small"
     text = _text(title, runs, tables, drawn, paired, shown, missing)
-    _put(folder / "report.md", text)
+    write_atomic(folder / "report.md", text)
     return Written(text, folder / "report.html", tables)
-
-
-def _put(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise PluralismError(f"{path} cannot be written: {error}") from error
 
 
 def _paired(runs: Mapping[str, Run]) -> list[list[str]]:

@@ -210,10 +210,17 @@ def test_all_problems_of_the_metadata_are_one_error(
         assert said in str(caught.value)
 
 
-def test_no_secret_of_judge_or_llm_is_logged_with_the_docs(run: Callable[..., Any]) -> None:
-    settings = {"llm_args": "api_key=hunter2"}
-    results = run("prompting", settings=settings, metadata={"judge": "scripted:api_key=hunter3"})
-    assert "hunter" not in json.dumps(results["samples"], default=str)
+def test_keys_of_judge_or_llm_are_refused_before_anything_is_asked(
+    run: Callable[..., Any], scripted: Any
+) -> None:
+    for given in (
+        {"settings": {"llm_args": "api_key=hunter2"}},
+        {"metadata": {"judge": "scripted:api_key=hunter2"}},
+    ):
+        with pytest.raises(PluralismError, match="keys do not belong in arguments") as caught:
+            run("prompting", **given)
+        assert "hunter" not in str(caught.value)
+    assert scripted.seen == []
 
 
 def test_unparsed_verdicts_are_counted_and_never_scored(

@@ -146,6 +146,20 @@ def test_allowed_pickles_are_read_as_tensors_only(
         adapters.resolve_all([community(folder, pickle=True)])
 
 
+def test_the_commit_of_a_base_is_read_from_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--org--base"
+    (repository / "snapshots" / "c0ffee").mkdir(parents=True)
+    (repository / "snapshots" / "c0ffee" / "config.json").write_text("{}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("c0ffee")
+    assert adapters.hub_commit("org/base") == adapters.hub_commit("org/base", "c0ffee") == "c0ffee"
+    for model in ("org/other", str(tmp_path), "embedded", "no id at all/x/y"):
+        assert adapters.hub_commit(model) is None
+
+
 def test_weight_hashes_follow_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"one")
     one = adapters.weights_sha256(str(tmp_path))

@@ -134,6 +134,21 @@ def test_a_wrong_key_stops_at_once_and_is_not_repeated(monkeypatch: pytest.Monke
         assert len(server.ledger.requests) <= 2  # one more may have been on its way
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_server_that_says_our_key_is_counted_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, batch: bool
+) -> None:
+    monkeypatch.setenv("NURSES", "canary-0123456789abcdef")  # no telling name
+    backend = Scripted("you sent canary-0123456789abcdef, and canary-0123456789abcdef again")
+    with Server(backend, Offer(api_key="canary-0123456789abcdef")) as server:
+        more = {"batch": True, "batch_poll": 0.01} if batch else {}
+        api = api_of(server.url, api_key_variable="NURSES", **more)
+        (reply,) = api.ask_all([question(1, max_tokens=100)])
+        assert reply.choices[0].text == "you sent ***, and *** again"
+        assert api.counts["said_our_key"] == 2
+        assert str(PluralismError("it is canary-0123456789abcdef")) == "it is ***"
+
+
 def test_bad_requests_fail_alone_but_not_endlessly() -> None:
     with Server(Scripted()) as server:
         api = api_of(server.url, concurrency=4)

@@ -717,7 +717,8 @@ def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert has(look("sqlite", run_of()), "warning", "(nfs4)")
     monkeypatch.setattr(disk, "_other_process", lambda path: "wrote")
     found = one("sqlite", run_of())
-    assert (found.level, "not kept out by a lock" in found.seen) == ("problem", True)
+    assert (found.level, "not kept out by a lock" in found.seen) == ("warning", True)
+    assert "kept as lines" in found.do
     monkeypatch.setattr(disk, "_other_process", lambda path: "locked")
     assert "cannot write after the first" in one("sqlite", run_of()).seen
     monkeypatch.setattr(disk, "lock_error", lambda folder: "")

@@ -484,7 +484,7 @@ def test_files_stand_alone(found: dict[str, Figure], tmp_path: Path) -> None:
     with pytest.raises(PluralismError, match=r"\.svg, \.pdf or \.png"):
         save(found["figure4"], tmp_path / "f.gif")
     with pytest.raises(PluralismError, match="cannot be written"):
-        save(found["figure4"], tmp_path / "nowhere" / "f.png")
+        save(found["figure4"], tmp_path / "f.svg" / "f.png")
 
 
 def test_text_is_made_to_fit() -> None:

@@ -468,8 +468,10 @@ def test_a_judge_that_takes_chat_turns_only_gets_one(
         assert turn["content"].endswith("answer with 1, 2, or tie.")
 
 
-def test_no_secret_in_the_judges_name(scripted: Any) -> None:
-    assert "hunter2" not in Judge("scripted:api_key=hunter2").name
+def test_a_key_among_the_judges_arguments_is_refused(scripted: Any) -> None:
+    with pytest.raises(PluralismError, match="api_key: keys do not belong") as caught:
+        Judge("scripted:api_key=hunter2")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -53,12 +53,32 @@ def scores(path: Path, task: str, preset: str = "paper") -> dict[str, scoring.Su
 @pytest.mark.parametrize("task", SURVEYS)
 def test_distributions_as_the_authors_evaluate_them(task: str, preset: str, tmp_path: Path) -> None:
     path, items = filled(task, tmp_path)
-    found = scores(path, task, preset)
+    scored = scoring.score_file(path, task, preset)
+    found = {s.name: s for s in scoring.summaries(scored)}
     distances = [jensenshannon(i["gold_distribution"], i["pred_distribution"]) for i in items]
     distances = [0.0 if math.isnan(d) else d for d in distances]  # equal inputs, rounding in scipy
     right = [np.argmax(i["gold_distribution"]) == np.argmax(i["pred_distribution"]) for i in items]
     assert found["jsd"].value == pytest.approx(np.mean(distances), abs=1e-9)
     assert found["jsd"].sd == pytest.approx(np.std(distances), abs=1e-7)
+    tied = [np.isclose(p := i["pred_distribution"], max(p), atol=1e-12).sum() for i in items]
+    assert scored.oddities["tied_answers"] == sum(t > 1 for t in tied) > 200
+    if preset == "paper":  # one of equals is drawn, where the authors' argmax takes the first
+        drawn = [float(sample["match"]) for sample in scored.samples]
+        chances = [
+            np.isclose(i["pred_distribution"], max(i["pred_distribution"]), atol=1e-12)[
+                np.argmax(i["gold_distribution"])
+            ]
+            / t
+            for i, t in zip(items, tied, strict=True)
+        ]
+        for said, chance in zip(drawn, chances, strict=True):
+            assert said == chance or 0 < chance < 1
+        off = 4 * math.sqrt(sum(c * (1 - c) for c in chances))
+        assert sum(drawn) == pytest.approx(sum(chances), abs=off)
+        assert (
+            abs(sum(right) - sum(chances)) > off or task != "moralchoice"
+        )  # the first is the good one
+        right = drawn
     assert found["match"].value == pytest.approx(np.mean(right), abs=1e-12)
     if task == "opinionqa":
         for category in ("POLPARTY", "RELIG", "SEX"):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 
 import pytest
 
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.report.table import markdown as grid_of
 from pluralism_eval.report.tabular import (
     Column,
     Number,
@@ -15,6 +18,7 @@ from pluralism_eval.report.tabular import (
     Table,
     as_csv,
     best_of,
+    csv_text,
     latex,
     markdown,
     text_of,
@@ -76,8 +80,80 @@ def test_csv_holds_every_number_at_full_precision() -> None:
     assert [row["best"] for row in rows if row["column"] == "J-S"] == ["0", "1", "1"]
 
 
+HOSTILE = (
+    "<script>alert(1)</script>", "![x](http://evil.example/x.png)", "[x](javascript:alert(1))", "![x][y]", "[y]: http://evil.example",
+    "<img src=x>", "</td>", "<!-- ", "a | b", "a \\| b", "a \\\\| b", "a\nb | c", "\x1b[2J\x9b31m\u202e",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_in_markdown_hostile_text_is_neither_markup_nor_the_end_of_a_cell(text: str) -> None:
+    row = Row(text, (Number(1.0),), section=text)
+    table = Table("t", "t", (UP,), (row, Row("a", (Number(0.5),), section=text)), (text,))
+    whole = markdown(table)
+    plain_table = grid_of([["a", "b"], [text, text]])
+    for found in (whole, plain_table):
+        assert not re.search(r"<[a-z/!?]", found, re.IGNORECASE)
+        assert not re.search(r"\][\[(:]", found)
+        assert not set(found) & set("\x1b\x9b\u202e\r")
+    lines = [line for line in whole.splitlines() if line.startswith("|")]
+    for lines_of in (lines, plain_table.splitlines()):
+        assert {len(cells(line)) for line in lines_of} == {2}
+    assert len(lines) == 5
+
+
+def cells(line: str) -> list[str]:
+    """As GitHub divides a row: at bars after no backslash, or an even number of them."""
+    return re.split(r"(?<!\\)(?:\\\\)*\|", line)[1:-1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=cmd|' /C calc'!A0",
+        "+1+1",
+        "-1+cmd",
+        "@SUM(1)",
+        "\t=1",
+        "\r\n=1",
+        "＝1+1",
+        "a;=1+1",
+        "a; @x",
+        "a;-1+x",
+    ],
+)
+def test_in_csv_no_text_is_a_formula(text: str) -> None:
+    (row,) = csv.reader(io.StringIO(csv_text([[text, "-0.5", "1e-3"]])))
+    assert row[1:] == ["-0.5", "1e-3"]  # numbers stay numbers
+    for cell in row[0].split(";"):
+        assert not re.match(r"\s*[=+@＝＋－＠-]", cell)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\\input{/etc/passwd}", "\\write18{id}", "%", "$x$", "a & b \\\\ c", "{", "^^5c", "~#_"],
+)
+def test_in_latex_no_text_is_a_command(text: str) -> None:
+    row = Row(text, (Number(1.0),), section=text)
+    own = latex(Table("t", text, (Column(text, True),), (row,), (text,)))
+    given = latex(
+        Table("t", "X", (Column("X", True),), (Row("X", (Number(1.0),), section="X"),), ("X",))
+    )
+    bare = {c: own.count(c) - len(re.findall(rf"\\{re.escape(c)}", own)) for c in "&%$#_^~"}
+    assert bare == {
+        c: given.count(c) - len(re.findall(rf"\\{re.escape(c)}", given)) for c in "&%$#_^~"
+    }
+    commands = set(re.findall(r"\\[A-Za-z]+", own)) - set(re.findall(r"\\[A-Za-z]+", given))
+    assert commands <= {"\\textbackslash", "\\textasciitilde", "\\textasciicircum"}
+
+
 @pytest.mark.parametrize("writer", [markdown, latex, as_csv])
 def test_control_characters_reach_no_file(writer: object) -> None:
     row = Row("a\x00\x1b[31m\u202e", (Number(1.0),))
     text = writer(Table("t", "t\x07", (UP,), (row,)))  # type: ignore[operator]
     assert not set(text) & set("\x00\x1b\u202e\x07")
+
+
+def test_an_error_shows_control_characters_instead_of_sending_them() -> None:
+    shown = str(PluralismError("name 'a\x1b[2J\x9b\u202e' is\n  - ü: \ttwo\r"))
+    assert shown == "name 'a\\x1b[2J\\x9b\\u202e' is\n  - ü: \\ttwo\\r"

@@ -1,0 +1,1 @@
+"""One malicious community among k: prompt injection through messages, and how far it gets."""

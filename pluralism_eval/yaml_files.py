@@ -22,6 +22,14 @@ def is_file(name: str) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """The same of a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def read_yaml(path: Path, what: str) -> Any:
     """The content of a YAML file.
 

@@ -109,7 +109,10 @@ def _typed(name: str, value: Any, hint: Any, problems: list[str]) -> Any:
     """``value`` as the field wants it; what cannot be is a problem."""
     wanted = str(hint)
     if "tuple" in wanted:
-        items = value.split(",") if isinstance(value, str) else list(value)
+        if not isinstance(value, (str, list, tuple)):
+            problems.append(f"{name}={value!r} must be names, joined by commas")
+            return ()
+        items = value.split(",") if isinstance(value, str) else value
         return tuple(str(item).strip() for item in items)
     if hint is str:
         return str(value).rstrip("/") if name == "base_url" else str(value)
@@ -150,7 +153,7 @@ def _of_values(s: ApiSettings) -> list[str]:
     found += [
         f"{name}={getattr(s, name)!r} must be 0 or more"
         for name in ("max_retries", "price_in", "price_out", "spend_limit")
-        if getattr(s, name) is not None and getattr(s, name) < 0
+        if getattr(s, name) is not None and not getattr(s, name) >= 0
     ]
     if s.batch and not s.cache:
         found.append("batch=true collects answers from the cache: drop cache=false")

@@ -163,6 +163,10 @@ def _llm(
                 f"{cell.task}: {len(cell.queries)} docs, none with two options or more; there is nothing to aim at"
             )
         found.append((outcomes, summarise(outcomes, cell.without_target, cell.skipped)))
+    asked = sum(
+        model.llm.asked for model in {id(cell.model): cell.model for cell in cells}.values()
+    )
+    say(f"{name}: {asked:,} prompts were asked in this call")
     return found
 
 

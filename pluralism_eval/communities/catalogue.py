@@ -14,7 +14,7 @@ import yaml
 from pluralism_eval.communities.registry import registered
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.secrets import secret_in_url
-from pluralism_eval.yaml_files import is_file, read_yaml
+from pluralism_eval.yaml_files import is_file, is_folder, read_yaml
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _read_file(path: Path) -> list[Any]:
         )
     for entry in entries:  # adapters beside the file
         own = entry.get("adapter") if isinstance(entry, dict) else None
-        if isinstance(own, str) and own and (path.parent / own).is_dir():
+        if isinstance(own, str) and own and is_folder(path.parent / own):
             entry["adapter"] = str((path.parent / own).resolve())
     return entries
 

@@ -121,7 +121,8 @@ def test_moe_is_reached_where_the_attacker_is_selected(
     assert cell["attacks"]["success_read"]["value"] == 1
     shown = hijack("--attacks", "plain", "--methods", "moe,vanilla", "--tasks", "vk", text=True)
     assert re.search(r"\| vk +\| vanilla +\| – ", shown)
-    assert "8 docs" not in shown
+    assert "scripted: 0 prompts were asked in this call" in shown  # all are kept
+    assert re.search(r"\| plain +\| naive_instruction +\| 0\.333 +\|", shown)
     assert "at most 4 clean and 10 attacked prompts" in shown
 
 

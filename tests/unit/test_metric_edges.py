@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import embedded
 from pluralism_eval.metrics import (
     classification,
+    entailment,
     exchanges,
     influence,
+    judge,
     judge_task,
     mixtures,
     nli_embedded,
     selections,
+    shapley,
     statistics,
 )
 from pluralism_eval.metrics.entailment import read_pairs
@@ -29,6 +33,7 @@ from pluralism_eval.metrics.metric import groups, means
 from pluralism_eval.metrics.responses import Responses, key_of, read_responses
 from pluralism_eval.metrics.summary import Mean, MeanOf, Of, StandardError, interval, macro
 from pluralism_eval.results import Run
+from pluralism_eval.usage import Usage
 from tests.golden.test_metrics import GLOBAL, NAMES, line, mixed_run, selecting_run, talking_run
 
 # ---------------------------------------------------------------------- the embedded scorer
@@ -348,3 +353,123 @@ def test_responses_by_id_and_situation(tmp_path: Path) -> None:
     logged.write_text("{")
     with pytest.raises(PluralismError, match="cannot be read as JSON lines"):
         read_responses(logged)
+
+
+class Writing:
+    """An LLM that writes its prompt in capitals."""
+
+    name = "shouting"
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self.asked: list[tuple[list[str], dict[str, Any]]] = []
+
+    def render(self, turns: Any, add_generation_prompt: bool = True) -> str:
+        return f"<{turns[-1]['content']}>"
+
+    def generate(self, prompts: list[str], settings: Any) -> list[str]:
+        self.asked.append((prompts, dict(settings)))
+        return [prompt.upper() for prompt in prompts]
+
+
+def instances(n: int, chat: bool = False, **settings: Any) -> list[Any]:
+    from lm_eval.api.instance import Instance
+
+    from pluralism_eval.requests import encode_chat
+
+    found = []
+    for i in range(n):
+        doc = {"id": i, "situation": f"s{i}", "audited": i == 0}
+        prompt = encode_chat([{"role": "user", "content": f"q{i}"}], True) if chat else f"q{i}"
+        one = Instance("generate_until", doc, (prompt, {"until": ["."], **settings}), i)
+        one.resps = [f"response {i}"]
+        found.append(one)
+    return found
+
+
+@pytest.fixture
+def llm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Writing:
+    writing = Writing()
+    monkeypatch.setattr(judge_task, "shared_llm", lambda settings: writing)
+    monkeypatch.setattr(judge_task, "cache_root", lambda: tmp_path / "cache")
+    return writing
+
+
+def test_a_baseline_is_written_once_as_the_run_was(llm: Writing, caplog: Any) -> None:
+    settings = plan().llm
+    assert settings is not None
+    name, texts = judge_task._vanilla(settings, instances(70, max_gen_toks=9))
+    assert name == "vanilla of shouting"
+    assert texts == [f"Q{i}" for i in range(70)]
+    assert [len(prompts) for prompts, _ in llm.asked] == [64, 6]
+    assert llm.asked[0][1] == {"until": ["."], "max_gen_toks": 9}
+    assert "shouting writes 70 responses, 0 are known" in caplog.text
+    again = judge_task._vanilla(settings, instances(72, max_gen_toks=9))[1]
+    assert again == [f"Q{i}" for i in range(72)]
+    assert llm.asked[2:] == [(["q70", "q71"], {"until": ["."], "max_gen_toks": 9})]
+    judge_task._vanilla(settings, instances(1, max_gen_toks=8))
+    assert llm.asked[3][0] == ["q0"], "another length is another response"
+    for _ in range(2):
+        judge_task._vanilla(settings, instances(1, do_sample=True, temperature=1.0))
+    assert len(llm.asked) == 6, "samples are drawn anew"
+    judge_task._vanilla(settings, instances(1, chat=True))
+    assert llm.asked[6][0] == ["<q0>"]
+    reference = plan(preset="reference").llm
+    assert reference is not None
+    judge_task._vanilla(reference, instances(1))
+    assert llm.asked[7][1]["temperature"] == 0.1
+
+
+def test_the_task_judges_all_its_docs_at_once(
+    llm: Writing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    judged: list[Any] = []
+
+    def judge_pairs(judge: Any, pairs: Any) -> list[dict[str, Any]]:
+        judged.append((judge, pairs))
+        return [{"response": pair.response} for pair in pairs]
+
+    monkeypatch.setattr(judge_task, "Judge", lambda name: name)
+    monkeypatch.setattr(judge_task, "judge_pairs", judge_pairs)
+    file = tmp_path / "base.json"
+    file.write_text(json.dumps([{"id": i, "situation": f"s{i}", "output": f"base {i}"} for i in range(2)]))  # fmt: skip
+    for baseline, name, texts in (
+        (str(file), "base", ["base 0", "base 1"]),
+        ("vanilla", "vanilla of shouting", ["Q0", "Q1"]),
+    ):
+        own = instances(2)
+        metadata = {"judge": "embedded", "llm": "embedded", "baseline": baseline}
+        task: Any = SimpleNamespace(config=SimpleNamespace(metadata=metadata), instances=own)
+        judge_task.JudgeTask.apply_filters(task)
+        assert judged.pop() == (
+            "embedded",
+            [
+                judge.Pair("s0", "response 0", texts[0], True),
+                judge.Pair("s1", "response 1", texts[1], False),
+            ],
+        )
+        assert own[1].filtered_resps == {"judge": {"response": "response 1", "baseline_name": name}}
+
+
+def test_scores_that_are_none_are_counted_before_two_methods_are_compared() -> None:
+    with pytest.raises(PluralismError, match=r"^1 of 2 pairs of scores are no finite numbers"):
+        statistics.compare([math.nan, 1.0], [0.0, 1.0])
+    with pytest.raises(PluralismError, match=r"^scores of 1 and 2 docs"):
+        statistics.compare([1.0], [0.0, 1.0])
+    with pytest.raises(PluralismError, match=r"^3 clusters for 2 docs"):
+        statistics.members(["a"] * 3, 2)
+
+
+def test_pairs_that_were_cut_or_not_read_are_said(caplog: Any) -> None:
+    entailment._warn("vitaminc", 2, "cut", [("a", "b")] * 3)
+    entailment._warn("vitaminc", 0, "never said", [("a", "b")])
+    assert "nli=vitaminc: 2 of 3 pairs are cut" in caplog.text
+    assert "never said" not in caplog.text
+
+
+def test_errors_of_sampled_orders_stand_by_name() -> None:
+    nothing = np.zeros((1, 2))
+    sampled = shapley.Solution(nothing, nothing, nothing[:, 0], nothing[:, 0], np.array([0.1, 0.2]))
+    assert influence._errors(sampled, ["a", "b"]) == {"a": 0.1, "b": 0.2}
+    exact = shapley.Solution(nothing, nothing, nothing[:, 0], nothing[:, 0], None)
+    assert influence._errors(exact, ["a", "b"]) is None

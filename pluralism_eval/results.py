@@ -126,7 +126,9 @@ def _run(file: Path, results: dict[str, Any]) -> Run:
         seconds=study.get("seconds") or _seconds(results),
         raw=results,
     )  # fmt: skip
-    if not isinstance(run.results, dict) or not isinstance(run.data, str):  # data looks at all configs
+    if not isinstance(run.results, dict) or not isinstance(
+        run.data, str
+    ):  # data looks at all configs
         raise TypeError(f"results {str(run.results)[:100]}")
     return run
 

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads of two workers would fight
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["PLURALISM_EVAL_NLI"] = "embedded"
+settings.register_profile("suite", deadline=None)  # a loaded machine is slow, not wrong
+settings.load_profile("suite")
 
 from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry

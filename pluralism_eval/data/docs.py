@@ -180,7 +180,8 @@ def _add_others(docs: Sequence[dict[str, Any]]) -> None:
     asked: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for doc in docs:
         if "gold" in doc:
-            asked[(doc["query"], *doc["options"])].append(doc)
+            question = (doc["query"], *doc["options"])
+            asked[question].append(doc)
     for same in asked.values():
         for doc in same:
             own = doc["pluralism"]["attribute"], doc["group"]

@@ -71,7 +71,8 @@ def exact(value: Value, k: int) -> np.ndarray:
         weights[start : start + _BLOCK].T @ value(members[start : start + _BLOCK])
         for start in range(0, len(members), _BLOCK)
     )
-    return np.asarray(total).T
+    values: np.ndarray = np.asarray(total).T
+    return values
 
 
 def sampled(value: Value, k: int, permutations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

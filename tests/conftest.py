@@ -19,13 +19,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads of two worke
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["PLURALISM_EVAL_NLI"] = "embedded"
-settings.register_profile("suite", deadline=None)  # a loaded machine is slow, not wrong
-settings.load_profile("suite")
 
 from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry
 
 from pluralism_eval import plugin
+
+settings.register_profile("suite", deadline=None)  # a loaded machine is slow, not wrong
+settings.load_profile("suite")
 
 ROOT = Path(__file__).parent.parent
 _given = os.environ.get("PLURALISM_EVAL_TEST_DATA")

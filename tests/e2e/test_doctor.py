@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,19 +65,27 @@ def test_a_pasted_command_full_of_mistakes(
     assert "canary" not in out + err
 
 
-def test_a_run_with_a_dead_server_and_keys_everywhere(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("user", "more", "problems"),
+    [("", {}, ["endpoint"]), (f"user:{CANARY}@", {"header": {"A": CANARY}}, ["settings"] * 2)],
+)
+def test_a_run_with_a_dead_server_or_with_keys_among_its_arguments(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    user: str,
+    more: dict[str, Any],
+    problems: list[str],
 ) -> None:
     monkeypatch.setenv("SOME_NAME", CANARY)
-    url = f"http://user:{CANARY}@127.0.0.1:9/v1/completions?token={CANARY}"
-    args = json.dumps({"llm": "local-completions", "llm_args": {"model": "m", "base_url": url, "header": {"A": CANARY}}})  # fmt: skip
+    url = f"http://{user}127.0.0.1:9/v1/completions"
+    args = json.dumps({"llm": "local-completions", "llm_args": {"model": "m", "base_url": url, **more}})  # fmt: skip
     with pytest.raises(SystemExit):
         cli.main(["doctor", "--model", "vanilla", "--model_args", args, "--tasks", "pluralism_steerable_vk",
                   "--limit", "1", "--metadata", "data=sample", "--json"])  # fmt: skip
     out, err = capsys.readouterr()
     table = json.loads(out)
     assert table["ok"] is False
-    assert [f["check"] for f in table["findings"] if f["level"] == "problem"] == ["endpoint"]
+    assert [f["check"] for f in table["findings"] if f["level"] == "problem"] == problems
     assert CANARY not in out + err
 
 

@@ -164,7 +164,7 @@ def test_all_tasks_on_the_authors_inputs(
                     else ""
                 )
                 expected = [
-                    f"Passage: {m['text']}\n\n{line}{texts[i // 6]}"
+                    f"Passage: {_quoted(m['text'])}\n\n{line}{texts[i // 6]}"
                     for i, m in enumerate(entry["messages"])
                 ]
                 assert prompts == expected
@@ -176,6 +176,13 @@ def test_all_tasks_on_the_authors_inputs(
             golds.append(sample["doc"].get("gold") or sample["doc"]["target"])
             found.append(entry["distribution"])
         _check_metrics(task, results["results"][task], golds, found)
+
+
+def _quoted(text: str) -> str:
+    """A passage of several lines."""
+    return "\n".join(
+        line if i == 0 else f"> {line}".strip() for i, line in enumerate(text.split("\n"))
+    )
 
 
 def _swapped(question: str) -> str:

@@ -30,7 +30,7 @@ from pluralism_eval.doctor.asked import Asked
 from pluralism_eval.doctor.findings import Blocked, Curtain, Finding, of_error
 from pluralism_eval.doctor.run import Run
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.llm import load
+from pluralism_eval.llm import embedded, load
 from tests.openai_server import Offer, Reply, Scripted, Server, serve
 
 VK, OVERTON = "pluralism_steerable_vk", "pluralism_overton_nli"
@@ -58,6 +58,12 @@ def one(name: str, run: Run) -> Finding:
 
 def has(found: list[Finding], level: str, part: str) -> bool:
     return any(f.level == level and part in f.seen and (f.do or level == "ok") for f in found)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unpacked() -> None:
+    """What the doctor says of the embedded model depends on whether somebody has used it already."""
+    embedded.locate()
 
 
 @pytest.fixture(autouse=True)

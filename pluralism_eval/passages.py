@@ -14,7 +14,8 @@ from typing import Any
 
 _BREAK = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")  # as str.splitlines has it
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]")
-_QUOTED = ">"
+QUOTED = ">"
+"""How every line of a passage after its first begins."""
 CHAT_MARKERS = (
     "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|endoftext|>", "<|endofprompt|>", "<|begin_of_text|>",
     "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>", "<|python_tag|>",
@@ -45,7 +46,7 @@ def delimited(text: str, special: re.Pattern[str]) -> tuple[str, int]:
         special: see :func:`markers`.
     """
     first, *rest = (_CONTROL.sub(" ", line).rstrip() for line in _BREAK.split(text))
-    passage = "\n".join([first, *(f"{_QUOTED} {line}".rstrip() for line in rest)])
+    passage = "\n".join([first, *(f"{QUOTED} {line}".rstrip() for line in rest)])
     broken = 0
     while True:  # breaking one may leave another
         passage, found = special.subn(lambda match: f"{match[0][0]} {match[0][1:]}", passage)
@@ -57,12 +58,3 @@ def delimited(text: str, special: re.Pattern[str]) -> tuple[str, int]:
 def one_line(text: str, special: re.Pattern[str]) -> str:
     """``text`` without line breaks: for what stands in a list of the prompt's own, as a description."""
     return delimited(" ".join(text.split()), special)[0]
-
-
-def frame(prompt: str) -> list[str]:
-    """The lines of ``prompt`` that no passage wrote, save for the first line of each.
-
-    Two prompts that differ in one delimited message differ in one line of their frames: where the
-    message begins.
-    """
-    return [line for line in prompt.split("\n") if not line.startswith(_QUOTED)]

@@ -217,19 +217,19 @@ def reserve(query: Query, llm: HarnessLLM) -> int:
         return 1
     if query.readout == "continuations":
         return max(llm.count_tokens(option) for option in query.options)
-    default = getattr(llm.inner, "max_gen_toks", 256)
-    return int(
-        query.generation.get("max_gen_toks", query.generation.get("max_new_tokens", default))
-    )
+    return _new_tokens(query.generation, llm)
 
 
 def reply_tokens(request: Any, llm: HarnessLLM) -> int:
     """:func:`reserve` of lm-eval's own request."""
     if request.request_type == "loglikelihood":
         return llm.count_tokens(request.args[1])
+    return _new_tokens(request.args[1], llm)
+
+
+def _new_tokens(gen_kwargs: Mapping[str, Any], llm: HarnessLLM) -> int:
     default = getattr(llm.inner, "max_gen_toks", 256)
-    given = request.args[1]
-    return int(given.get("max_gen_toks", given.get("max_new_tokens", default)))
+    return int(gen_kwargs.get("max_gen_toks", gen_kwargs.get("max_new_tokens", default)))
 
 
 def by_generation(

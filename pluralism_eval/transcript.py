@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections import defaultdict
@@ -13,14 +14,11 @@ from typing import Any
 
 from pluralism_eval import ranks
 from pluralism_eval.cache import cache_root
-from pluralism_eval.distribution import modes, read
+from pluralism_eval.distribution import ABOVE_0, modes, read
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import saving
 from pluralism_eval.schema import Answer, Query
 from pluralism_eval.variants import FACTORS, spreads
-
-_MASS_ROUNDING = 0.01
-"""How far an option mass may exceed 1 in low precision; beyond it the log-probabilities are none."""
 
 
 class Transcript:
@@ -155,7 +153,7 @@ def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
         "refused_prompts": [bool(s["refused"]) for s in sent if "refused" in s],
         "hidden_probability": [1 - sum(e["lower"]) for e in entries if e.get("lower")],
         "tied_answers": [len(modes(d)) > 1 for d, mass in answers if mass > 0],
-        "masses_above_1": [mass > 1 + _MASS_ROUNDING for _, mass in answers],
+        "masses_above_1": [mass > math.exp(ABOVE_0) for _, mass in answers],
         "docs_without_other_orders": [
             e["orders_missing"] for e in entries if "orders_missing" in e
         ],

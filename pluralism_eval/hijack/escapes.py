@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pluralism_eval.passages import QUOTED
 from pluralism_eval.schema import Sent
 
 INERT = "(no message)"
-_QUOTED = ">"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def blocks(text: str) -> list[str]:
     """
     found: list[str] = []
     for line in text.splitlines(keepends=True):
-        if found and line.startswith(_QUOTED):
+        if found and line.startswith(QUOTED):
             found[-1] += line
         else:
             found.append(line)

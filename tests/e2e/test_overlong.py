@@ -12,8 +12,8 @@ import pytest
 from lm_eval import simple_evaluate
 
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.passages import frame
 from tests.conftest import NAMES, ScriptedLM
+from tests.unit.test_passages import frame
 
 DOCS, WINDOW = 44, 150
 WORDS = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pluralism_eval.passages import CHAT_MARKERS, delimited, frame, markers, one_line
+from pluralism_eval.passages import CHAT_MARKERS, QUOTED, delimited, markers, one_line
 from pluralism_eval.prompts import Prompts
 
 SPECIAL = markers()
@@ -17,6 +17,13 @@ TEMPLATES = [
     ("modular_pluralism", name)
     for name in Prompts().texts["modular_pluralism"]
 ] + [("moe", f"respond{n}") for n in ("", ".2", ".3")]  # fmt: skip
+
+
+def frame(prompt: str) -> list[str]:
+    """The lines of a prompt that no passage wrote, and the first line of each passage."""
+    return [line for line in prompt.split("\n") if not line.startswith(QUOTED)]
+
+
 hostile = st.lists(
     st.one_of(
         st.sampled_from(["\n", "\r", "\u2028", "\x85", "\x0b", "\x00", "> ", "Passage 2: ", "Q?", " "]),
@@ -44,7 +51,7 @@ def test_a_message_writes_no_line_of_the_prompts_own(
     own, expected = frame(prompt), frame(plain)
     assert len(own) == len(expected)
     for line, clean in zip(own, expected, strict=True):
-        assert line == clean or clean.endswith("m")
+        assert line == clean or (clean.endswith("m") and line.startswith(clean[:-1].rstrip()))
     assert not SPECIAL.search("\n".join(made))
     for text in made:
         assert f"x{text}x".splitlines() == f"x{text}x".split("\n")

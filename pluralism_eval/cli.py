@@ -132,8 +132,8 @@ def _run(rest: list[str]) -> int:
         return 2
     except sqlite3.DatabaseError as error:
         print(
-            f"pluralism-eval: a database of lm-eval cannot be read: {error}. If it is the one of --use_cache, remove "
-            "PATH_rank*.db: our answers are not in it, but beside it",
+            f"pluralism-eval: a database of lm-eval cannot be used: {error}. Make room if the disk is full; if the file of "
+            "--use_cache is damaged, remove PATH_rank*.db: our answers are not in it, but beside it",
             file=sys.stderr,
         )
         return 2

@@ -1,4 +1,4 @@
-"""One, two and three processes of a launch give the same run, to the last byte."""
+"""One and three processes (``PLURALISM_EVAL_TEST_RANKS``: others too) of a launch give the same run, to the last byte."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from pluralism_eval.plugin import METHODS
 from pluralism_eval.usage import Usage
 
 DOCS = int(os.environ.get("PLURALISM_EVAL_TEST_RANK_DOCS", "2"))
+SIZES = [int(n) for n in os.environ.get("PLURALISM_EVAL_TEST_RANKS", "1,3").split(",")]
 SCRIPT = """
 import json, os, sys
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_processes_of_one_launch_are_one_run(tmp_path: Path) -> None:
     """All methods and automatic tasks. Fewer docs than processes, and batches that do not divide."""
     check_accuracy("embedded")  # kept, so that no launch has to read the check pairs
     with ThreadPoolExecutor(max_workers=2) as two:  # each of one thread, mostly
-        alone, *others = two.map(lambda n: run(n, tmp_path / str(n)), (1, 2, 3))
+        alone, *others = two.map(lambda n: run(n, tmp_path / str(n)), SIZES)
     assert [len(alone[method]["results"]) for method in METHODS] == [6] * len(METHODS)
     calls = {m: alone[m]["ours"]["usage"]["communities"]["calls"] for m in METHODS}
     assert (calls["vanilla"], calls["moe"]) == (0, 5 * DOCS)

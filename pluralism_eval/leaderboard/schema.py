@@ -11,7 +11,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 FORMAT = "pluralism-eval submission"
-VERSION = 1
+VERSION = 2
 FILE = "submission.json"
 MAX_BYTES = 16 << 20
 _SHOWN = 20

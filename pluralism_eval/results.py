@@ -200,9 +200,9 @@ def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     # a run that was moved keeps its transcript beside or above its results
     places = [name, *(folder / name.name for folder in (file.parent, *list(file.parents)[1:3]))]
     lines = next((_lines(place, appended=True) for place in places if place.is_file()), [])
-    bad = next((line for line in lines if not _is_line(line)), None)
-    if bad is not None:
-        raise TypeError(f"a line of the transcript {name.name} is {str(bad)[:100]}")
+    bad = [line for line in lines if not _is_line(line)]
+    if bad:
+        raise TypeError(f"a line of the transcript {name.name} is {str(bad[0])[:100]}")
     return lines
 
 

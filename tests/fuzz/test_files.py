@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pluralism_eval.communities.store import MessageSource, _read
@@ -67,6 +67,7 @@ def lines(rows: Any) -> str:
     st.one_of(mutated([LINE]).map(lines), damaged_text(lines([LINE]))),
     st.integers(1, 7),
 )
+@example(json.dumps(RESULTS), lines(ROWS), "null\n", 4)
 @fuzz(60)
 def test_a_run_is_read_or_an_error(
     folder: Path, results: str, rows: str, transcript: str, which: int

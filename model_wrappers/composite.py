@@ -24,6 +24,7 @@ from pluralism_eval import (
     readouts,
     requests,
     uncertainty,
+    utilisation,
     variants,
 )
 from pluralism_eval import settings as settings_module
@@ -103,6 +104,7 @@ class CompositeLM(LM):
         self.llm = load_llm(s, batch_size, max_batch_size, device)
         self.inner = self.llm.inner
         self._used_before = replace(self.llm.usage)
+        self._worked_before = utilisation.snapshot()
         self.transcript = Transcript(self.method, s.transcript)
         self._answers: AnswerCache | None = None
         self.resolved: str | None = None
@@ -178,16 +180,21 @@ class CompositeLM(LM):
         """``answer`` once per distinct query, from the answer cache where there is one.
 
         By blocks of all queries, whichever are known: an interrupted run goes on at its last block with
-        the batches it would have had.
+        the batches it would have had. What was sent and said is in the transcript then, and no longer in
+        the answers that are returned.
         """
         if not queries:
             return []
         skipped = self._check(queries)
         unique = list({query.key: query for query in queries}.values())
-        known = ranks.agree(self._answers.load(unique)) if self._answers else {}
-        known |= {q.key: _unread(q, skipped[q.key]) for q in unique if q.key in skipped}
+        kept = ranks.agree(self._answers.known(unique)) if self._answers else set()
+        answers: dict[str, Answer] = {}
         for start in range(0, len(unique), BLOCK):
             block = unique[start : start + BLOCK]
+            known: dict[str, Answer] = {}
+            if self._answers:
+                known = ranks.agree(self._answers.load([q for q in block if q.key in kept]))
+            known |= {q.key: _unread(q, skipped[q.key]) for q in block if q.key in skipped}
             todo = [query for query in block if query.key not in known]
             if todo:
                 fresh = self._answer_variants(todo)
@@ -196,7 +203,8 @@ class CompositeLM(LM):
                 known |= fresh
             for query in block:
                 self.transcript.write(query, known[query.key])
-        return [known[query.key] for query in queries]
+                answers[query.key] = _without_trace(known[query.key])
+        return [answers[query.key] for query in queries]
 
     def _answer_variants(self, queries: Sequence[Query]) -> dict[str, Answer]:
         """Query key → answer over all ways in which the query is asked, in one call of ``answer``."""
@@ -344,22 +352,21 @@ class CompositeLM(LM):
         texts = [""] * len(queries)
         scores: list[OptionScores | None] = [None] * len(queries)
         scored = [i for i, q in enumerate(queries) if q.readout != "generation"]
-        found = readouts.option_scores(
-            self.llm,
-            [queries[i] for i in scored],
-            [prompts[i] for i in scored],
-            self.preset,
-            self.settings.readout_samples,
-        )
+        with utilisation.phase("options"):
+            found = readouts.option_scores(
+                self.llm,
+                [queries[i] for i in scored],
+                [prompts[i] for i in scored],
+                self.preset,
+                self.settings.readout_samples,
+            )
         for i, score in zip(scored, found, strict=True):
             scores[i] = score
         generated = [i for i, q in enumerate(queries) if q.readout == "generation"]
         for gen_kwargs, indices in requests.by_generation(queries, generated):
-            for i, text in zip(
-                indices,
-                self.llm.generate([prompts[i] for i in indices], gen_kwargs),
-                strict=True,
-            ):
+            with utilisation.phase("responses"):
+                written = self.llm.generate([prompts[i] for i in indices], gen_kwargs)
+            for i, text in zip(indices, written, strict=True):
                 texts[i] = text
         return [
             (text, score, replace(s, scores=score, refused=self.llm.refused(s.prompt)))
@@ -397,7 +404,8 @@ class CompositeLM(LM):
         shown = [self.fitted(q, prompt, own) for q, own in zip(queries, messages, strict=True)]
         tokens = self.preset.choice_max_tokens
         gen_kwargs = readouts.decoding(self.preset.llm_temperature, tokens, ["\n"])
-        replies = self.llm.generate([sent.prompt for sent in shown], gen_kwargs)
+        with utilisation.phase("selection"):
+            replies = self.llm.generate([sent.prompt for sent in shown], gen_kwargs)
         chosen = []
         for query, sent, reply in zip(queries, shown, replies, strict=True):
             index = parse_choice(reply, n)
@@ -482,7 +490,14 @@ class CompositeLM(LM):
         servers = {"llm": self.llm.api_counts(), **(self._pool.api_counts() if self._pool else {})}
         ours["api"] = {name: counts for name, counts in servers.items() if counts}
         args = without_secrets(asdict(self.settings))
-        return info | {"model_args": {"method": self.method, **args}, "pluralism": ours}
+        worked = utilisation.describe(utilisation.since(self._worked_before))
+        if worked and ranks.is_first():
+            utilisation.show(self.method, worked)
+        return info | {
+            "model_args": {"method": self.method, **args},
+            "pluralism": ours,
+            "utilisation": worked,
+        }
 
     def usage(self) -> dict[str, dict[str, int]]:
         """Calls and tokens of the LLM and of the communities since this method was built, in all processes."""
@@ -517,6 +532,10 @@ class CompositeLM(LM):
 def _unread(query: Query, why: str) -> Answer:
     """The answer to a query that was not asked."""
     return Answer(logprobs=(-math.inf,) * len(query.options), skipped=why)
+
+
+def _without_trace(answer: Answer) -> Answer:
+    return replace(answer, messages=(), selections=(), sent=(), readings=())
 
 
 def _response(answer: Answer, option: int) -> tuple[Any, ...]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sqlitedict import SqliteDict
 
 from pluralism_eval.cache import Store, digest
-from pluralism_eval.schema import Answer, Message, OptionScores, Query, Reading, Selection, Sent
+from pluralism_eval.schema import (
+    Answer,
+    Message,
+    OptionScores,
+    Query,
+    Reading,
+    Selection,
+    Sent,
+    fields_of,
+)
 
 
 class _Bypassed(SqliteDict):
@@ -35,27 +43,27 @@ class AnswerCache:
     def __init__(self, path: Path, fingerprint: str) -> None:
         self._store, self._fingerprint = Store(path, "answers"), fingerprint
 
+    def known(self, queries: Sequence[Query]) -> set[str]:
+        """Keys of the queries that :meth:`load` has answers to."""
+        keys = self._keys(queries)
+        found = self._store.known(list(dict.fromkeys(keys.values())))
+        return {name for name, key in keys.items() if key in found}
+
     def load(self, queries: Sequence[Query]) -> dict[str, Answer]:
         """Query key → answer, for those known."""
-        keys = {
-            query.key: self._key(query)
-            for query in queries
-            if not query.generation.get("do_sample")
-        }
+        keys = self._keys(queries)
         found = self._store.get(list(dict.fromkeys(keys.values())))
         return {name: _from_dict(found[key]) for name, key in keys.items() if key in found}
 
     def save(self, queries: Sequence[Query], answers: Mapping[str, Answer]) -> None:
-        self._store.put(
-            {
-                self._key(q): asdict(answers[q.key])
-                for q in queries
-                if not q.generation.get("do_sample")
-            }
-        )
+        self._store.put({key: answers[name] for name, key in self._keys(queries).items()})
+
+    def _keys(self, queries: Sequence[Query]) -> dict[str, str]:
+        """Query key → key in the store, for those whose answer is not sampled."""
+        return {q.key: self._key(q) for q in queries if not q.generation.get("do_sample")}
 
     def _key(self, query: Query) -> str:
-        content = asdict(query)
+        content = fields_of(query)
         del content["key"], content["doc_id"]
         return digest([self._fingerprint, content])
 

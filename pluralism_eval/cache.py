@@ -23,6 +23,8 @@ FORM_VARIABLE = "PLURALISM_EVAL_STORE"
 """``lines``: write stores as lines also where locks seem to work, as between hosts they may not."""
 
 log = logging.getLogger(__name__)
+_AT_ONCE = 4000
+"""Values in memory while :meth:`Store.known` looks for them."""
 _told: set[Path] = set()
 
 
@@ -62,6 +64,14 @@ class Store:
         with self._failing("read"):
             found = self._form.get(keys)
         return {key: json.loads(value) for key, value in found.items()}
+
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Those of ``keys`` that :meth:`get` would give; their values are read, but not kept."""
+        found: set[str] = set()
+        with self._failing("read"):
+            for start in range(0, len(keys), _AT_ONCE):
+                found |= self._form.get(keys[start : start + _AT_ONCE]).keys()
+        return found
 
     def items(self) -> dict[str, Any]:
         """Everything, for tables that stay small."""

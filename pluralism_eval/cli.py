@@ -7,33 +7,11 @@ import errno
 import os
 import sqlite3
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from pluralism_eval import __version__
-from pluralism_eval.commands import (
-    annotate,
-    chaos,
-    communities,
-    compare,
-    data,
-    doctor,
-    export,
-    faithfulness,
-    hijack,
-    influence,
-    judge,
-    leaderboard,
-    messages,
-    plan,
-    readouts,
-    report,
-    reproduce,
-    score,
-    serve,
-    submit,
-    train,
-    verify,
-)
+from pluralism_eval.commands import COMMANDS
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.secrets import guard
 
@@ -44,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["run"]:
         return _run(given[1:])
-    arguments = _parser().parse_args(given)
+    arguments = _parser(given).parse_args(given)
     try:
         arguments.action(arguments)
         sys.stdout.flush()  # here a full disk can still be told
@@ -65,7 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(given: list[str]) -> argparse.ArgumentParser:
+    """Knows the flags of the command among the arguments ``given``; of the others, their names."""
     parser = argparse.ArgumentParser(
         prog="pluralism-eval", description="Modular Pluralism: methods, community LMs, benchmark."
     )
@@ -89,28 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(action=_demo)
 
-    train.add(commands)
-    communities.add(commands)
-    messages.add(commands)
-    plan.add(commands)
-    score.add(commands)
-    judge.add(commands)
-    faithfulness.add(commands)
-    influence.add(commands)
-    hijack.add(commands)
-    compare.add(commands)
-    report.add(commands)
-    export.add(commands)
-    submit.add(commands)
-    verify.add(commands)
-    leaderboard.add(commands)
-    reproduce.add(commands)
-    readouts.add(commands)
-    data.add(commands)
-    doctor.add(commands)
-    annotate.add(commands)
-    serve.add(commands)
-    chaos.add(commands)
+    asked = next((argument for argument in given if not argument.startswith("-")), "")
+    for module, own in COMMANDS.items():
+        if asked in own:
+            import_module(f"pluralism_eval.commands.{module}").add(commands)
+            continue
+        for name, text in own.items():
+            commands.add_parser(name, help=text)
     return parser
 
 

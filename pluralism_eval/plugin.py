@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from contextvars import ContextVar
+from fnmatch import filter as matching
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,11 @@ JUDGED = "pluralism_overton_judge"
 """Compares a run with another one, by a judge."""
 
 TASKS = (*AUTOMATIC, JUDGED)
+
+_NAMES = ("pluralism", "pluralism_eval", *TASKS)
+"""With the group and the tag: all that ``--tasks`` can name of ours."""
+
+_alone: ContextVar[bool] = ContextVar("our tasks alone are indexed", default=False)
 
 
 def _folder(package: str) -> Path:
@@ -85,11 +92,38 @@ def register_tasks() -> None:
         ours = task_folder()
         known = any(Path(p).resolve() == ours.resolve() for p in given)
         paths = given if known or not include_defaults else [ours, *given]
-        original(self, verbosity, paths or None, include_defaults, metadata)
+        original(self, verbosity, paths or None, include_defaults and not _alone.get(), metadata)
         self.include_path = include_path
 
     init._pluralism_eval = True  # type: ignore[attr-defined]
     TaskManager.__init__ = init
+
+
+def index_ours_alone() -> None:
+    """Let a run of none but our tasks leave lm-eval's own unread, which takes seconds to minutes. Idempotent."""
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    original = getattr(EvaluatorConfig, "process_tasks", None)
+    if original is None or getattr(original, "_pluralism_eval", False):
+        return
+
+    @functools.wraps(original)
+    def process_tasks(self: Any, metadata: Any = None) -> Any:
+        before = _alone.set(not self.include_path and only_ours(self.tasks))
+        try:
+            return original(self, metadata)
+        finally:
+            _alone.reset(before)
+
+    process_tasks._pluralism_eval = True  # type: ignore[attr-defined]
+    EvaluatorConfig.process_tasks = process_tasks
+
+
+def only_ours(tasks: Any) -> bool:
+    """True where every name or pattern of ``--tasks`` is one of ours, and none can be another's."""
+    given = [tasks] if isinstance(tasks, str) else list(tasks or [])
+    names = [name for entry in given for name in str(entry).split(",")]
+    return bool(names) and all(n.startswith("pluralism") and matching(_NAMES, n) for n in names)
 
 
 def fit_trackers() -> None:
@@ -105,4 +139,5 @@ def register() -> None:
     """All of the above, for programs that do not use the import hook."""
     register_models()
     register_tasks()
+    index_ours_alone()
     fit_trackers()

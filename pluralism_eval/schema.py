@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Mode = Literal["overton", "steerable", "distributional"]
@@ -176,3 +176,8 @@ class Answer:
     read."""
     readings: tuple[Reading, ...] = ()
     """One a variant, where a query was asked in several ways."""
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """Name → value of a dataclass, the values as they are: what ``json.dumps`` takes as ``default``."""
+    return {f.name: getattr(record, f.name) for f in fields(record)}

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from statistics import pstdev
+from statistics import fmean
 from typing import Any
 
 from pluralism_eval.data.docs import (
@@ -31,6 +31,7 @@ from pluralism_eval.distribution import modes, read
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import Metric
+from pluralism_eval.metrics.statistics import mean_intervals, standard_error
 from pluralism_eval.metrics.summary import StandardError, interval
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.presets import get_preset
@@ -47,6 +48,9 @@ _SCORES = {
 _WORDS = ("overton", "vk")  # tasks answered in words; the others by distributions
 _SHOWN = 10
 _NOTHING = (-math.inf, False)
+
+Numbers = list[tuple[int, float]] | None
+"""Of a score that is a mean: (index of the doc, its number)."""
 
 
 @dataclass(frozen=True)
@@ -284,35 +288,57 @@ def scores_of(run: Run) -> dict[str, list[Summary]]:
 
 def summarise(task: str, samples: Sequence[Mapping[str, Any]]) -> list[Summary]:
     """Every score of ``task`` (short name) over lm-eval's logged ``samples``."""
-    clusters = [sample["doc"]["cluster"] for sample in samples]
-    found = []
-    missing = [m.name for m in metrics_of(task) if any(m.name not in s for s in samples)]
+    metrics = metrics_of(task)
+    missing = [m.name for m in metrics if any(m.name not in s for s in samples)]
     if missing:
         raise PluralismError(
             f"the samples of {task} lack {', '.join(missing[:5])}: another version wrote them; run it again, or score "
             f"them anew (pluralism-eval score FILE --task {task})"
         )
-    for metric in metrics_of(task):
-        items = [sample[metric.name] for sample in samples]
-        low = high = stderr = math.nan
+    clusters = [sample["doc"]["cluster"] for sample in samples]
+    items = [[sample[metric.name] for sample in samples] for metric in metrics]
+    numbers = [m.summary.numbers(own) for m, own in zip(metrics, items, strict=True)]
+    known = _mean_intervals(metrics, numbers, clusters)
+    return [
+        _summary(metric, own, values, known.get(metric.name), clusters)
+        for metric, own, values in zip(metrics, items, numbers, strict=True)
+    ]
+
+
+def _mean_intervals(
+    metrics: Sequence[Metric], numbers: Sequence[Numbers], clusters: Sequence[Any]
+) -> dict[str, tuple[float, float]]:
+    """Metric → interval of its mean. What is over the same docs shares their resamples, which are the costly part."""
+    over: dict[tuple[int, ...], dict[str, list[float]]] = defaultdict(dict)
+    for metric, values in zip(metrics, numbers, strict=True):
+        if values is not None and not metric.baseline:
+            over[tuple(i for i, _ in values)][metric.name] = [value for _, value in values]
+    found: dict[str, tuple[float, float]] = {}
+    for docs, scores in over.items():
+        intervals = mean_intervals(list(scores.values()), [clusters[i] for i in docs])
+        found |= dict(zip(scores, intervals, strict=True))
+    return found
+
+
+def _summary(
+    metric: Metric,
+    items: Sequence[Any],
+    numbers: Numbers,
+    known: tuple[float, float] | None,
+    clusters: Sequence[Any],
+) -> Summary:
+    low = high = stderr = sd = math.nan
+    if numbers is None:
+        n, value = len(items), metric.summary(items)
         if not metric.baseline:
             low, high = interval(metric.summary, items, clusters)
             stderr = StandardError(metric.summary)(list(zip(clusters, items, strict=True)))
-        numbers = metric.summary.numbers(items)
-        sd = pstdev(v for _, v in numbers) if numbers else math.nan
-        value = metric.summary(items)
-        n = len(items) if numbers is None else len(numbers)
-        found.append(
-            Summary(
-                metric.name,
-                value,
-                low,
-                high,
-                stderr,
-                sd,
-                metric.higher_is_better,
-                n,
-                metric.baseline,
-            )
-        )
-    return found
+    else:
+        values = [v for _, v in numbers]
+        n, value = len(values), fmean(values) if values else math.nan
+        if values:
+            sd = math.sqrt(fmean((v - value) ** 2 for v in values))
+        if known:
+            (low, high), stderr = known, standard_error(values, [clusters[i] for i, _ in numbers])
+    better, baseline = metric.higher_is_better, metric.baseline
+    return Summary(metric.name, value, low, high, stderr, sd, better, n, baseline)

@@ -70,8 +70,8 @@ class Settings:
     """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
     batch_tokens: int = 8192
     """Tokens a forward pass when options are scored."""
-    message_batch: int = 32
-    """Messages generated together."""
+    message_batch: int | None = None
+    """Messages written at once; default: as many as the device's memory holds, at most 64 on CPUs and 256 on GPUs."""
 
 
 def parse(method: str, given: Mapping[str, Any]) -> Settings:

@@ -6,8 +6,10 @@ import json
 import math
 import sys
 import time
-from collections import defaultdict
-from dataclasses import asdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import is_dataclass
+from hashlib import blake2b
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -17,7 +19,7 @@ from pluralism_eval.cache import cache_root
 from pluralism_eval.distribution import ABOVE_0, modes, read
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import saving
-from pluralism_eval.schema import Answer, Query
+from pluralism_eval.schema import Answer, Query, fields_of
 from pluralism_eval.variants import FACTORS, spreads
 
 
@@ -43,9 +45,9 @@ class Transcript:
             "readout": query.readout,
             "query": query.text,
             "attribute": query.attribute,
-            "messages": [asdict(m) for m in answer.messages],
-            "selections": [asdict(s) for s in answer.selections],
-            "sent": [asdict(s) for s in answer.sent],
+            "messages": answer.messages,
+            "selections": answer.selections,
+            "sent": answer.sent,
             "skipped": answer.skipped,
         }
         if query.readout == "generation":
@@ -62,7 +64,7 @@ class Transcript:
             if query.orders > 1 and not answer.skipped:
                 entry["orders_missing"] = len({r.order for r in answer.readings}) < 2
             if answer.readings:
-                readings = [asdict(r) for r in answer.readings]
+                readings = [fields_of(r) for r in answer.readings]
                 entry |= {"readings": readings, "spread": spreads(readings)}
         self._append(entry)
 
@@ -94,86 +96,115 @@ class Transcript:
         if not ranks.is_first():
             return  # every process of a launch knows all answers
         with saving(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False, default=str) + "\n")
+            file.write(_as_line(entry))
 
-    def entries(self) -> list[dict[str, Any]]:
-        """All lines, by task and doc."""
-        lines = self.path.read_bytes().split(b"\n")  # U+2028 in a text ends no line
-        entries = [json.loads(line) for line in dict.fromkeys(lines) if line]
-        entries.sort(
-            key=lambda e: (
-                str(e["task"]),
-                e["doc_id"] if e["doc_id"] is not None else -1,
-                e.get("idx", 0),
-            )
-        )
-        return entries
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Its lines, one at a time: together they may be larger than the memory. Repeated ones once."""
+        seen = set()
+        with self.path.open("rb") as file:
+            for line in file:  # U+2028 in a text ends no line
+                key = blake2b(line, digest_size=16).digest()
+                if line.strip() and key not in seen:
+                    seen.add(key)
+                    yield json.loads(line)
 
     def rates(self) -> dict[str, dict[str, float]]:
         """Per task: counts, and the rates of what was irregular. See :func:`rates`."""
-        return rates(self.entries())
+        return dict(sorted(rates(self.entries()).items()))
 
 
-def rates(entries: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _as_line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return fields_of(value) if is_dataclass(value) else str(value)
+
+
+def rates(entries: Iterable[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Task → {docs, prompts, messages, shares in [0, 1] of the irregular, mean option mass, spreads
     between option orders, templates and message samples}."""
-    by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in entries:
-        by_task[str(entry["task"])].append(entry)
+    by_task: dict[str, _Tally] = defaultdict(_Tally)
     try:
-        return {task: _task_rates(part) for task, part in by_task.items()}
+        for entry in entries:
+            by_task[str(entry["task"])].add(entry)
+        return {task: tally.rates() for task, tally in by_task.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PluralismError(
             f"a line of the transcript is damaged or was changed ({type(error).__name__}: {error})"
         ) from error
 
 
-def _task_rates(entries: list[dict[str, Any]]) -> dict[str, float]:
-    messages = [m for e in entries for m in e.get("messages", [])]
-    sent = [s for e in entries for s in e["sent"]]
-    answers = [(e["distribution"], e["option_mass"]) for e in entries if "distribution" in e]
-    found: dict[str, float] = {
-        "docs": len({e["doc_id"] for e in entries}),
-        "prompts": len(sent),
-        "messages": len(messages),
-        "messages_generated": sum(not m["reused"] for m in messages),
-    }
-    shares = {
+class _Tally:
+    """What the rates of a task are made of; the texts are not kept."""
+
+    def __init__(self) -> None:
+        self.docs: set[Any] = set()
+        self.counts: Counter[str] = Counter(prompts=0, messages=0, messages_generated=0)
+        self.shares: dict[str, list[float]] = defaultdict(list)
+        self.replies = self.unread = 0
+        self.spreads: dict[str, list[float]] = defaultdict(list)
+        self.masses: list[float] = []
+
+    def add(self, entry: dict[str, Any]) -> None:
+        messages, sent = entry.get("messages", []), entry["sent"]
+        self.docs.add(entry["doc_id"])
+        self.counts["prompts"] += len(sent)
+        self.counts["messages"] += len(messages)
+        self.counts["messages_generated"] += sum(not m["reused"] for m in messages)
+        for name, values in _irregular(entry, messages, sent).items():
+            self.shares[name] += map(float, values)
+        scored = [s["scores"] for s in sent if s.get("scores")]
+        self.replies += sum(len(scores.get("replies", ())) for scores in scored)
+        self.unread += sum(scores.get("unread", 0) for scores in scored)
+        for factor in FACTORS:
+            if factor in entry.get("spread", {}):
+                self.spreads[factor].append(entry["spread"][factor])
+        if "option_mass" in entry:
+            self.masses.append(entry["option_mass"])
+
+    def rates(self) -> dict[str, float]:
+        found: dict[str, float] = {"docs": len(self.docs), **self.counts}
+        if not self.counts["messages"]:
+            for name in ("prompts_with_passages_cut", "prompts_with_broken_tokens"):
+                self.shares.pop(name)
+        found |= {name: fmean(values) for name, values in self.shares.items() if values}
+        if self.replies:
+            found |= {"replies": self.replies, "unread_replies": self.unread / self.replies}
+        for factor in FACTORS:
+            if self.spreads[factor]:
+                found[f"{factor}_spread"] = fmean(self.spreads[factor])
+        if self.masses:
+            found |= {"mean_option_mass": fmean(self.masses), "min_option_mass": min(self.masses)}
+        return found
+
+
+def _irregular(
+    entry: dict[str, Any], messages: list[dict[str, Any]], sent: list[dict[str, Any]]
+) -> dict[str, list[bool | float]]:
+    """Rate → whether each message, prompt or answer of a line counts for it."""
+    answers = [(entry["distribution"], entry["option_mass"])] if "distribution" in entry else []
+    return {
         "empty_messages": [not m["text"] for m in messages],
         "refused_messages": [bool(m["refused"]) for m in messages if "refused" in m],
         "imported_messages": [m.get("imported", False) for m in messages],
         "resampled_messages": [m["attempts"] > 1 for m in messages],
         "messages_cut_at_length_limit": [not m["stopped"] for m in messages],
-        "prompts_with_passages_cut": [s.get("tokens_cut", 0) > 0 for s in sent] if messages else [],
-        "prompts_with_broken_tokens": [bool(s.get("broken")) for s in sent] if messages else [],
+        "prompts_with_passages_cut": [s.get("tokens_cut", 0) > 0 for s in sent],
+        "prompts_with_broken_tokens": [bool(s.get("broken")) for s in sent],
         "prompts_cut_by_the_model": [s["overlong"] for s in sent if "overlong" in s],
-        "skipped_docs": [bool(e["skipped"]) for e in entries if "skipped" in e],
-        "selection_fallbacks": [s["fallback"] for e in entries for s in e.get("selections", [])],
+        "skipped_docs": [bool(entry["skipped"])] if "skipped" in entry else [],
+        "selection_fallbacks": [s["fallback"] for s in entry.get("selections", [])],
         "uniform_fallbacks": [s["scores"]["uniform_fallback"] for s in sent if s.get("scores")],
         "refused_prompts": [bool(s["refused"]) for s in sent if "refused" in s],
-        "hidden_probability": [1 - sum(e["lower"]) for e in entries if e.get("lower")],
+        "hidden_probability": [1 - sum(entry["lower"])] if entry.get("lower") else [],
         "tied_answers": [len(modes(d)) > 1 for d, mass in answers if mass > 0],
         "masses_above_1": [mass > math.exp(ABOVE_0) for _, mass in answers],
-        "docs_without_other_orders": [
-            e["orders_missing"] for e in entries if "orders_missing" in e
-        ],
-        "empty_responses": [
-            not str(e["response"]).strip() for e in entries if e.get("readout") == "generation"
-        ],
+        "docs_without_other_orders": [entry["orders_missing"]] if "orders_missing" in entry else [],
+        "empty_responses": (
+            [not str(entry["response"]).strip()] if entry.get("readout") == "generation" else []
+        ),
     }
-    found |= {name: fmean(map(float, values)) for name, values in shares.items() if values}
-    replies = sum(len((s.get("scores") or {}).get("replies", ())) for s in sent)
-    if replies:
-        unread = sum(s["scores"]["unread"] for s in sent if s.get("scores"))
-        found |= {"replies": replies, "unread_replies": unread / replies}
-    for factor in FACTORS:
-        moved = [e["spread"][factor] for e in entries if factor in e.get("spread", {})]
-        if moved:
-            found[f"{factor}_spread"] = fmean(moved)
-    masses = [e["option_mass"] for e in entries if "option_mass" in e]
-    if masses:
-        found |= {"mean_option_mass": fmean(masses), "min_option_mass": min(masses)}
-    return found
 
 
 def output_folder() -> Path:

@@ -18,9 +18,7 @@ from pluralism_eval.report.table import markdown
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser(
-        "annotate", help="people compare two runs: a page, and its results"
-    )
+    parser = commands.add_parser("annotate")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     make = actions.add_parser("make", help="a web page for annotators, and the key to its answers")
     make.add_argument(

@@ -38,7 +38,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "chaos",
-        help="kills, damaged files, failing servers, full disks: is anything lost or silently wrong here?",
         description="Runs this package's commands in a folder of its own below --folder, against a small server of its own "
         "on 127.0.0.1, and injects faults; then the same commands are typed again and their results compared with those "
         "of undisturbed ones. No model, no network and nothing outside that folder is used. Exit status 1 if anything "

@@ -18,7 +18,7 @@ from pluralism_eval.settings import parse
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser("communities", help="which there are, and whether they are alive")
+    parser = commands.add_parser("communities")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="pools and registered communities")
     listing.set_defaults(action=_list)

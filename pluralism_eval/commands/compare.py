@@ -20,7 +20,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "compare",
-        help="all methods x tasks x pools for your LLMs: the paper's tables filled in, and a report",
         description="Interrupt it whenever you like: the same command goes on from there. Runs are shared with reproduce "
         "where their settings are equal and --output is the same.",
     )

@@ -27,7 +27,7 @@ ON_THE_HUB = ("overton", "vk")
 
 def add(commands: Any) -> None:
     """Adds the subcommands to the parser."""
-    parser = commands.add_parser("data", help="data card; inputs from the original sources")
+    parser = commands.add_parser("data")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     card = actions.add_parser("card", help="per task: items, groups, what is damaged and why")
     card.add_argument("--data", help="authors, cleaned, sample or a folder (default: authors)")

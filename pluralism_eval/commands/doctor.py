@@ -25,7 +25,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "doctor",
-        help="would this run work? checks in seconds, before anything expensive",
         description="Flags as lm_eval's: put `pluralism-eval doctor` in the place of `lm_eval`. Exit status 0 if no "
         "check finds a problem, else 1.",
     )

@@ -17,9 +17,7 @@ FORMATS = ("inspect", "every-eval-ever", "hf", "model-card")
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser(
-        "export", help="runs as Inspect logs, Every Eval Ever records, Hub results, model cards"
-    )
+    parser = commands.add_parser("export")
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run with --log_samples, or a folder with several: --output_path, a study, a results file"
     )  # fmt: skip

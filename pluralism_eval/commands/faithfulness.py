@@ -27,9 +27,7 @@ _SHUFFLED = "shuffled"
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser(
-        "faithfulness", help="share of messages that the response reflects, and of its new content"
-    )
+    parser = commands.add_parser("faithfulness")
     parser.add_argument("run", type=Path, metavar="RUN", help="a run: its --output_path")
     add_scorer(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the shuffled baseline (default: 0)")

@@ -35,7 +35,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "hijack",
-        help="plant a malicious community: success of prompt injection, for every task and method",
         description="One community's message is replaced by an attack, the others' stay; each attacked answer is held against the "
         "clean one. Interrupt it whenever you like: the same command goes on from there, and asks no prompt twice.",
     )  # fmt: skip

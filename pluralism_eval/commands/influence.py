@@ -33,7 +33,7 @@ _TASKS = (TASK, *STEERABLE, *DISTRIBUTIONAL)
 def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
-        "influence", help="leave-one-out and Shapley influence of each community, from a run's transcript"
+        "influence"
     )  # fmt: skip
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a modular_pluralism run: its --output_path"

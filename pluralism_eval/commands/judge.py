@@ -22,9 +22,7 @@ Rows = Sequence[dict[str, Any]]
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser(
-        "judge", help="win, tie, lose of one finished run's Overton responses against another's"
-    )
+    parser = commands.add_parser("judge")
     what = "a run's folder (--log_samples), its samples_*.jsonl, or the authors' JSON with output"
     parser.add_argument("run", type=Path, metavar="RUN", help=what)
     parser.add_argument("--baseline", type=Path, required=True, metavar="RUN", help=what)

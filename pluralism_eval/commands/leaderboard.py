@@ -17,9 +17,7 @@ from pluralism_eval.report.tabular import plain
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser(
-        "leaderboard", help="verify all submissions and write README.md and leaderboard.html"
-    )
+    parser = commands.add_parser("leaderboard")
     parser.add_argument(
         "--submissions", type=Path, default=Path("results/submissions"), metavar="FOLDER",
         help="where they lie (default: results/submissions)",

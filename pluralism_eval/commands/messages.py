@@ -18,9 +18,7 @@ from pluralism_eval.settings import parse
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser(
-        "messages", help="write messages ahead, exchange them, look at them"
-    )
+    parser = commands.add_parser("messages")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     common = _common()
     for name, action, text in (
@@ -49,7 +47,7 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument("--preset", default="paper", help="paper (default) or reference")
     common.add_argument("--message_max_tokens", type=int, help="default: the preset's")
     common.add_argument("--message_temperature", type=float, default=1.0)
-    common.add_argument("--message_batch", type=int, default=32)
+    common.add_argument("--message_batch", type=int)
     common.add_argument("--message_samples", type=int, default=1, help="per query and community")
     common.add_argument("--orders", type=int, help="option orders; default: 2 on MoralChoice")
     common.add_argument("--seed", type=int, default=1234)

@@ -26,7 +26,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "plan",
-        help="what it would cost: calls, tokens, memory, time, money; in seconds, without loading a model",
         description="Flags as lm_eval's, and what to price by. No model is loaded, asked or downloaded without --pilot.",
     )
     flag = parser.add_argument

@@ -31,7 +31,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "readouts",
-        help="one model read by letters, likeliest tokens, samples, stated shares: compared",
     )
     add = parser.add_argument
     add(

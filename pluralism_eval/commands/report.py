@@ -20,7 +20,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "report",
-        help="one self-contained page from finished runs: tables, plots, every example; LaTeX, CSV, PDF beside it",
     )
     flag = parser.add_argument
     flag(

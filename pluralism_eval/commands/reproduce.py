@@ -24,15 +24,11 @@ _PLAN = "plan.json"
 
 def add(commands: Any) -> None:
     """Adds both subcommands."""
-    reproduce = commands.add_parser(
-        "reproduce", help="a table or figure of the paper: ours beside the paper's numbers"
-    )
+    reproduce = commands.add_parser("reproduce")
     reproduce.add_argument("target", nargs="?", help=", ".join(TARGETS))
     _common(reproduce)
     reproduce.set_defaults(action=_reproduce)
-    pools = commands.add_parser(
-        "pools", help="community pools compared on the same docs: patching, community settings"
-    )
+    pools = commands.add_parser("pools")
     pools.add_argument("pools", nargs="+", metavar="POOL", help="the first is what others change")
     pools.add_argument(
         "--tasks", default="globalopinionqa", help="joined by commas (default: globalopinionqa)"

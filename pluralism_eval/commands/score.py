@@ -20,9 +20,7 @@ from pluralism_eval.report.table import markdown, overview
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser(
-        "score", help="score finished answers: the authors' output files, or lm-eval's samples"
-    )
+    parser = commands.add_parser("score")
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE",
         help="JSON with output or pred_distribution filled in, or samples_*.jsonl; several are compared",

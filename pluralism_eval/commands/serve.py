@@ -22,7 +22,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "serve",
-        help="server command lines, pool.yaml, compose.yaml and a SLURM array for vLLM or SGLang",
     )
     parser.add_argument("pool", metavar="POOL_OR_MODEL", help="as communities=; or one LLM alone")
     parser.add_argument("--engine", choices=ENGINES, default="vllm", help="default: vllm")

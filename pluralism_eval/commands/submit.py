@@ -12,9 +12,7 @@ from pluralism_eval.results import read_run
 
 def add(commands: Any) -> None:
     """Adds the subcommand."""
-    parser = commands.add_parser(
-        "submit", help="make a submission of a finished run, every score recomputed"
-    )
+    parser = commands.add_parser("submit")
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="its --output_path (--log_samples), or results file"
     )

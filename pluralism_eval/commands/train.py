@@ -18,9 +18,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 def add(commands: Any) -> None:
     """Adds both subcommands."""
-    train = commands.add_parser(
-        "train", help="train a community LM (LoRA) on a corpus and register it"
-    )
+    train = commands.add_parser("train")
     train.add_argument(
         "--corpus",
         required=True,
@@ -55,9 +53,7 @@ def add(commands: Any) -> None:
     train.add_argument("--push-to-hub", metavar="REPO", help="upload the finished adapter")
     train.set_defaults(action=_train)
 
-    matrix = commands.add_parser(
-        "perplexity", help="held-out perplexity of every adapter on every corpus"
-    )
+    matrix = commands.add_parser("perplexity")
     matrix.add_argument(
         "--adapters", type=Path, required=True, help="folder with one adapter folder a community"
     )

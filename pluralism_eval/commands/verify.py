@@ -17,7 +17,6 @@ def add(commands: Any) -> None:
     """Adds the subcommand."""
     parser = commands.add_parser(
         "verify",
-        help="recompute everything a submission says from its raw responses",
         description=f"Exit status 0: all are verified; 1: one is not, or is rejected. {UNPROVEN}",
     )
     parser.add_argument(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pluralism_eval.communities.adapters import base_model
 from pluralism_eval.communities.engine import Output, Sampling
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.decoding import Greedy, Seeded, decode, rows_that_fit
 from pluralism_eval.llm.harness import HFLLM, HarnessLLM
 
 log = logging.getLogger(__name__)
@@ -35,15 +36,17 @@ class LocalModel:
         rows: Sequence[Sequence[int]],
         seeds: Sequence[int],
         sampling: Sampling,
-        **generate: Any,
-    ) -> list[Output]:
-        """One continuation a row of token ids, by ``model`` (bare or with adapters).
+        batch: int | None,
+        adapters: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Output]]:
+        """One continuation a row of token ids, by ``model`` (bare or with adapters), each as soon as it is there.
 
         Each text depends on its own row and seed alone, not on what else is in the batch.
-        """
-        import torch
-        from transformers import GenerationConfig, LogitsProcessorList, TopPLogitsWarper
 
+        Args:
+            batch: rows written at once; None: what the device's memory holds.
+            adapters: [n_rows] names.
+        """
         window = int(getattr(self.model.config, "max_position_embeddings", 0) or 0)
         longest = max(len(row) for row in rows)
         if window and longest + sampling.max_tokens > window:
@@ -52,28 +55,19 @@ class LocalModel:
                 f"LM's window of {window}; lower message_max_tokens or shorten the query"
             )
         eos = self._eos()
-        ids, mask = self._padded(rows, eos[0])
-        processors = LogitsProcessorList()
-        if sampling.temperature > 0:
-            if sampling.top_p < 1:
-                processors.append(TopPLogitsWarper(sampling.top_p))
-            processors.append(_SeededSampler(seeds, ids.device, sampling.temperature))
-        with torch.inference_mode():
-            output = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                logits_processor=processors,
-                generation_config=GenerationConfig(
-                    max_new_tokens=sampling.max_tokens,
-                    min_new_tokens=1,  # as if an empty message were drawn again
-                    do_sample=False,
-                    pad_token_id=self._pad(eos[0]),
-                    eos_token_id=eos,
-                ),
-                **generate,
-            )
-        new = output[:, longest:].tolist()
-        return [self._decode(row, eos, len(sent)) for row, sent in zip(new, rows, strict=True)]
+        greedy = sampling.temperature == 0
+        found = decode(
+            model,
+            rows,
+            Greedy() if greedy else Seeded(seeds, sampling.temperature, sampling.top_p),
+            max_new=sampling.max_tokens,
+            min_new=1,  # as if an empty message were drawn again
+            eos=eos,
+            rows=batch or rows_that_fit(self.model, longest + sampling.max_tokens),
+            adapters=adapters,
+        )
+        for i, new in found:
+            yield i, self._decode(new, eos, len(rows[i]))
 
     def next_logits(self, model: Any, rows: Sequence[Sequence[int]], **forward: Any) -> Any:
         """[n_rows, vocabulary] float32 logits of the next token."""
@@ -111,28 +105,6 @@ class LocalModel:
     def _eos(self) -> list[int]:
         known = self.model.generation_config.eos_token_id or self.tokenizer.eos_token_id
         return list(known) if isinstance(known, (list, tuple)) else [int(known)]
-
-
-class _SeededSampler:
-    """Exact sampling by the Gumbel-max trick: argmax(logits / T + Gumbel noise).
-
-    Every row has its own generator, so that a message does not depend on what else is in the
-    batch, on the batch size or on the rank (up to floating-point ties).
-    """
-
-    def __init__(self, seeds: Sequence[int], device: Any, temperature: float) -> None:
-        import torch
-
-        self._generators = [torch.Generator(device=device).manual_seed(seed) for seed in seeds]
-        self._temperature = temperature
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        import torch
-
-        noise = torch.empty(scores.shape, dtype=torch.float32, device=scores.device)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        return scores.float() / self._temperature - noise.log()
 
 
 def _load(pretrained: str, revision: str, llm: HarnessLLM | None) -> tuple[Any, Any]:

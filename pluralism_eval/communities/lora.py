@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pluralism_eval.communities.adapters import Adapter
-from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
+from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling, chunk_of
 from pluralism_eval.communities.local import LocalModel
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm.harness import HarnessLLM
@@ -22,30 +22,28 @@ class LoraEngine:
         adapters: Mapping[str, Adapter],
         llm: HarnessLLM | None = None,
         revision: str = "main",
-        chunk: int = 32,
+        batch: int | None = None,
     ) -> None:
         """
         Args:
             base, revision: what the adapters belong to.
             adapters: name → adapter.
             llm: if it is that same base model, its weights are used and left unchanged.
-            chunk: rows of a batch.
+            batch: messages written at once; None: what the device's memory holds.
         """
-        self.chunk = chunk
+        self.chunk = chunk_of(batch)
+        self._batch = batch
         self._local = LocalModel(base, revision, llm)
         self._peft = _attach(self._local.model, adapters)
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         rows = [self._local.tokens(job.prompt) for job in jobs]
+        seeds, names = [job.seed for job in jobs], [job.community for job in jobs]
         with self._adapters_on():
-            outputs = self._local.sample(
-                self._peft,
-                rows,
-                [job.seed for job in jobs],
-                sampling,
-                adapter_names=[job.community for job in jobs],
-            )
-        yield from zip(jobs, outputs, strict=True)
+            for i, output in self._local.sample(
+                self._peft, rows, seeds, sampling, self._batch, names
+            ):
+                yield jobs[i], output
 
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:
         """Next-token logits with the adapter against those without, on the canaries."""

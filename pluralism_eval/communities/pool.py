@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from itertools import groupby
 from typing import Any
 
-from pluralism_eval import progress, ranks
+from pluralism_eval import progress, ranks, utilisation
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.communities import adapters, vllm
 from pluralism_eval.communities.catalogue import Community, load_pool
@@ -27,6 +29,7 @@ from pluralism_eval.usage import Usage
 
 _MAX_ATTEMPTS = 3
 _WRITE_EVERY = 32
+_WRITE_SECONDS = 2.0
 
 
 class CommunityPool:
@@ -39,7 +42,7 @@ class CommunityPool:
         source: MessageSource,
         sampling: Sampling,
         seed: int,
-        batch: int,
+        batch: int | None,
     ) -> None:
         """Checks every adapter (base model, hash, tensors) before anything heavy is loaded.
 
@@ -112,14 +115,10 @@ class CommunityPool:
         self._source.check(queries, self.names)
         if self._source.exported:
             return
-        keys = {
-            (c.name, self._key(c, prompt, sample)): c
-            for prompt, sample in {(self.prompt(query), query.sample) for query in queries}
-            for c in self.communities
-        }
-        stored = self._source.store.get([key for _, key in keys])
-        needed = {name: c for (name, key), c in keys.items() if key not in stored}
-        self.prove([c for c in self.communities if c.name in needed], llm)
+        asked = {(self.prompt(query), query.sample) for query in queries}
+        keys = {c.name: [self._key(c, *what) for what in asked] for c in self.communities}
+        stored = self._source.store.known([key for own in keys.values() for key in own])
+        self.prove([c for c in self.communities if not stored.issuperset(keys[c.name])], llm)
 
     def prove(self, communities: Sequence[Community], llm: HarnessLLM | None = None) -> None:
         """Liveness of ``communities``; proofs of adapters are kept, since they are of the bytes."""
@@ -163,7 +162,11 @@ class CommunityPool:
         """The message of community ``i`` about ``query``, for every (query, i); stored ones first."""
         if self._source.exported:
             return [self._source.lookup(query, self.names[i]) for query, i in wanted]
-        prompts = [self.prompt(query) for query, _ in wanted]
+        # queries come in runs, one per community
+        runs = [
+            (self.prompt(query), len(list(own))) for query, own in groupby(q for q, _ in wanted)
+        ]
+        prompts = [prompt for prompt, n in runs for _ in range(n)]
         keys = [
             self._key(self.communities[i], prompt, query.sample)
             for (query, i), prompt in zip(wanted, prompts, strict=True)
@@ -180,27 +183,29 @@ class CommunityPool:
 
     def import_messages(self, texts: Iterable[tuple[Query, int, str]]) -> int:
         """Put messages from elsewhere under this pool's keys; those already there stay. Their number."""
-        rows = {
-            self._key(self.communities[i], self.prompt(query), query.sample): {
+        rows: dict[str, dict[str, Any]] = {}
+        for query, i, text in texts:
+            prompt = self.prompt(query)
+            rows[self._key(self.communities[i], prompt, query.sample)] = {
                 "community": self.names[i],
-                "prompt": self.prompt(query),
+                "prompt": prompt,
                 "text": text.strip(),
                 "n_tokens": 0,
                 "stopped": True,
                 "attempts": 1,
                 "imported": True,
             }
-            for query, i, text in texts
-        }
-        new = {k: v for k, v in rows.items() if k not in self._source.store.get(list(rows))}
+        known = self._source.store.known(list(rows))
+        new = {key: row for key, row in rows.items() if key not in known}
         self._source.store.put(new)
         return len(new)
 
     def stored(self, queries: Sequence[Query]) -> dict[tuple[int, int], Message]:
         """(query index, community index) → message, for those in the store."""
         keys = {
-            (n, i): self._key(community, self.prompt(query), query.sample)
+            (n, i): self._key(community, prompt, query.sample)
             for n, query in enumerate(queries)
+            for prompt in [self.prompt(query)]
             for i, community in enumerate(self.communities)
         }
         known = self._stored(list(keys.values()))
@@ -213,7 +218,7 @@ class CommunityPool:
             prompt = self.prompt(query)
             key = self._key(self.communities[i], prompt, query.sample)
             found[key] = self.names[i], prompt
-        known = self._source.store.get(list(found))
+        known = self._source.store.known(list(found))
         return [job for key, job in found.items() if key not in known]
 
     def _stored(self, keys: Sequence[str]) -> dict[str, Message]:
@@ -225,6 +230,12 @@ class CommunityPool:
     ) -> dict[str, Message]:
         """Writes what is missing, chunk by chunk, so that other processes' work is taken over."""
         engine = self._engine(next(iter(jobs.values()))[0], llm)
+        with utilisation.phase("messages"):
+            return self._generate_with(engine, jobs)
+
+    def _generate_with(
+        self, engine: Engine, jobs: Mapping[str, tuple[Community, str]]
+    ) -> dict[str, Message]:
         pending = [Job(key, c.name, p, _seed(key, 1)) for key, (c, p) in jobs.items()]
         done: dict[str, Message] = {}
         with progress.bar(len(pending), "messages", "message", not ranks.is_first()) as bar:
@@ -233,9 +244,9 @@ class CommunityPool:
                 def write(chunk: list[Job], attempt: int = attempt) -> dict[str, Message]:
                     found = self._stored([job.key for job in chunk])
                     todo = [job for job in chunk if job.key not in found]
-                    if todo:
-                        self._write_all(engine, todo, attempt, found)
                     bar.update(len(found))
+                    if todo:
+                        self._write_all(engine, todo, attempt, found, bar)
                     return found
 
                 seed = ranks.agree(random.SystemRandom().getrandbits(64))
@@ -253,10 +264,11 @@ class CommunityPool:
         return done
 
     def _write_all(
-        self, engine: Engine, jobs: Sequence[Job], attempt: int, done: dict[str, Message]
+        self, engine: Engine, jobs: Sequence[Job], attempt: int, done: dict[str, Message], bar: Any
     ) -> None:
         """One chunk: outputs go to the store as they come, also when the engine fails midway."""
         waiting: dict[str, Any] = {}
+        kept = time.monotonic()
         try:
             for job, out in engine.generate(jobs, self._sampling):
                 self.usage.add(1, out.prompt_tokens, out.n_tokens)
@@ -273,10 +285,11 @@ class CommunityPool:
                         "stopped": out.stopped,
                         "attempts": attempt,
                     }
-                if (
-                    len(waiting) >= _WRITE_EVERY
-                ):  # servers' replies are stored already, each at once
+                bar.update(out.refused != "" or job.key in waiting)
+                # servers' replies are stored already, each at once
+                if len(waiting) >= _WRITE_EVERY or time.monotonic() - kept > _WRITE_SECONDS:
                     self._keep(waiting, done)
+                    kept = time.monotonic()
         finally:
             self._keep(waiting, done)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
+from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling, chunk_of
 from pluralism_eval.communities.local import LocalModel
 from pluralism_eval.errors import raise_all
 from pluralism_eval.llm.harness import HarnessLLM
@@ -20,22 +20,24 @@ class PromptedEngine:
         personas: Mapping[str, str],
         llm: HarnessLLM | None = None,
         revision: str = "main",
-        chunk: int = 32,
+        batch: int | None = None,
     ) -> None:
         """
         Args:
             base, revision: a transformers model; chat template used where it has one.
             personas: name → instruction.
             llm: shares its weights if it is that model.
-            chunk: rows of a batch.
+            batch: messages written at once; None: what the device's memory holds.
         """
-        self.chunk = chunk
+        self.chunk = chunk_of(batch)
+        self._batch = batch
         self._local, self._personas = LocalModel(base, revision, llm), dict(personas)
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         rows = [self._tokens(self._personas[job.community], job.prompt) for job in jobs]
-        outputs = self._local.sample(self._local.model, rows, [job.seed for job in jobs], sampling)
-        yield from zip(jobs, outputs, strict=True)
+        seeds = [job.seed for job in jobs]
+        for i, output in self._local.sample(self._local.model, rows, seeds, sampling, self._batch):
+            yield jobs[i], output
 
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:
         """Next-token logits with the persona against those with none, on the canaries."""

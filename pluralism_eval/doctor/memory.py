@@ -102,9 +102,10 @@ def parts_of(run: Run) -> list[Part]:
 
 
 def _rows(run: Run, part: Part) -> int:
-    """Tokens held at a time: one row for answers, a batch for messages."""
+    """Tokens held at a time: one row for answers, a batch for messages (one where it is found by itself: so many
+    as fit)."""
     new = run.settings.message_max_tokens or run.preset.message_max_tokens
-    return (run.settings.message_batch if part.writes else 1) * (new + _MESSAGE_PROMPT)
+    return ((run.settings.message_batch or 1) if part.writes else 1) * (new + _MESSAGE_PROMPT)
 
 
 def read_config(source: str) -> Any:

@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
-from pluralism_eval import progress, ranks
+from pluralism_eval import progress, ranks, utilisation
 from pluralism_eval.cache import digest
+from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.batches import fixed_size, generation_batches
+from pluralism_eval.llm.decoding import LOT, Greedy, can_decode, decode, is_plain, rows_that_fit
 from pluralism_eval.schema import OptionScores, Turn
 from pluralism_eval.usage import Usage
 
@@ -246,12 +247,15 @@ class HFLLM(HarnessLLM):
         self._by_text: dict[str, list[int]] | None = None
 
     def generate(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-        """See the base class; samples are seeded a batch, by torch's seed and the batch.
+        """See the base class; greedy texts in batches of our own, as many rows as the device's memory holds.
 
-        They do not depend on what was drawn before, in this process or another.
+        Samples are seeded a batch, by torch's seed and the batch. They do not depend on what was drawn before,
+        in this process or another.
         """
-        if not prompts or not settings.get("do_sample"):
-            return super().generate(prompts, settings)
+        if not prompts:
+            return []
+        if not settings.get("do_sample"):
+            return self._greedy(prompts, settings) or super().generate(prompts, settings)
         import torch
 
         requests = [
@@ -273,6 +277,71 @@ class HFLLM(HarnessLLM):
             for batch, part in zip(batches, ranks.by_turns(batches, sample), strict=True):
                 found |= dict(zip(batch, part, strict=True))
         texts = [found[i] for i in range(len(prompts))]
+        self.count(prompts, texts)
+        return texts
+
+    def _greedy(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str] | None:
+        """The texts of ``HFLM.generate_until``; None where they need more than greedy decoding."""
+        from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+
+        inner = self.inner
+        given = normalize_gen_kwargs(dict(settings), inner.max_gen_toks)
+        until = handle_stop_sequences(given.pop("until", None), eos=None)
+        max_new = int(given.pop("max_gen_toks"))
+        plain = all(
+            given.get(k) in (None, v) for k, v in {"do_sample": False, "temperature": 0.0}.items()
+        )
+        if (
+            not plain
+            or set(given) - {"do_sample", "temperature"}
+            or inner.think_end_token is not None
+            or not can_decode(inner.model)
+            or not is_plain(inner.model.generation_config)
+        ):
+            return None
+        if max_new >= self.max_length:
+            raise PluralismError(
+                f"max_gen_toks={max_new} leaves no room for a prompt in the window of {self.name}, {self.max_length} tokens; "
+                "lower it"
+            )
+        unique = list(dict.fromkeys(prompts))
+        rows = [inner.tok_encode(p, left_truncate_len=self.max_length - max_new) for p in unique]
+        stops = [stop for stop in until if stop]
+        back = 2 + max(
+            (len(inner.tok_encode(s, add_special_tokens=False)) for s in stops), default=0
+        )
+        ends = inner.model.generation_config.eos_token_id
+        eos = [*{*(ends if isinstance(ends, list) else [ends]), inner.eot_token_id} - {None}]
+
+        def ended(new: list[int]) -> bool:
+            tail = inner.tok_decode(new[-back:], skip_special_tokens=False)
+            return any(stop in tail for stop in stops)
+
+        order = sorted(range(len(unique)), key=lambda i: (-len(rows[i]), unique[i]))
+        lots = [order[start : start + LOT] for start in range(0, len(order), LOT)]
+        found: dict[str, str] = {}
+        hidden = None if len(unique) > 1 and ranks.is_first() else True
+        with progress.bar(len(unique), "texts", "text", hidden) as bar:
+
+            def write(lot: list[int]) -> dict[str, str]:
+                written = {}
+                held = rows_that_fit(inner.model, len(rows[lot[0]]) + max_new)
+                for i, new in decode(
+                    inner.model, [rows[i] for i in lot], Greedy(),
+                    max_new=max_new, eos=eos, rows=min(held, LOT), ended=ended if stops else None,
+                ):  # fmt: skip
+                    text = inner.tok_decode(new)
+                    for stop in stops:
+                        text = text.split(stop)[0]
+                    written[unique[lot[i]]] = text
+                    bar.update(1)
+                return written
+
+            with utilisation.phase_unless_within("responses"):
+                for written in ranks.by_turns(lots, write):
+                    found |= written
+            bar.update(len(unique) - bar.n)
+        texts = as_texts(self.name, [found[p] for p in prompts], len(prompts))
         self.count(prompts, texts)
         return texts
 
@@ -309,7 +378,9 @@ class HFLLM(HarnessLLM):
                     for i, row in zip(batch, logprobs, strict=True)
                 ]
 
-            for batch, part in zip(batches, ranks.by_turns(batches, scores), strict=True):
+            with utilisation.phase_unless_within("options"):
+                parts = ranks.by_turns(batches, scores)
+            for batch, part in zip(batches, parts, strict=True):
                 found |= dict(zip(batch, part, strict=True))
             bar.update(len(wanted) - bar.n)
         index = {pair: i for i, pair in enumerate(wanted)}
@@ -352,6 +423,7 @@ class HFLLM(HarnessLLM):
                 use_cache=False,
             )
             logprobs: np.ndarray = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
+        utilisation.prefill(self.inner.model, [len(row) for row in rows], len(rows))
         broken = int(np.isnan(logprobs).any(axis=-1).sum())
         if broken:  # one +inf, or no finite logit at all, makes a row NaN as well
             raise PluralismError(

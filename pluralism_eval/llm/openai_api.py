@@ -15,12 +15,12 @@ from typing import Any
 
 from lm_eval.api.model import LM
 from lm_eval.models.api_models import JsonChatStr
-from scipy.special import logsumexp
 
 from pluralism_eval.api.client import Api, Call
 from pluralism_eval.api.replies import Choice, Reply, Top, read_reply
 from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.cache import digest
+from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.schema import OptionScores, Turn

@@ -10,10 +10,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
-from scipy.stats import wasserstein_distance
 
 from pluralism_eval import distribution
 from pluralism_eval.errors import PluralismError
@@ -37,9 +34,10 @@ def js_distance(p: Distribution, q: Distribution, base: float = math.e) -> float
     _check(p, q)
     # halves of the smallest floats are 0, which would make their share of the divergence infinite
     kept = [np.where(np.asarray(v, dtype=np.float64) < _SMALLEST, 0.0, v) for v in (p, q)]
-    distance = float(jensenshannon(*kept, base=base))
-    # rounding below zero inside the root: equal inputs
-    return 0.0 if math.isnan(distance) else distance
+    a, b = (v / v.sum() for v in kept)
+    middle = (a + b) / 2
+    divergence = (rel_entr(a, middle).sum() + rel_entr(b, middle).sum()) / np.log(base) / 2
+    return math.sqrt(divergence) if divergence > 0 else 0.0  # rounding below zero: equal inputs
 
 
 def total_variation(p: Distribution, q: Distribution) -> float:
@@ -65,6 +63,8 @@ def wasserstein(p: Distribution, q: Distribution, positions: Sequence[int | None
     mine, theirs = [p[i] for i in kept], [q[i] for i in kept]
     if len(set(places)) < 2 or not sum(mine) > 0 or not sum(theirs) > 0:
         return float("nan")
+    from scipy.stats import wasserstein_distance
+
     return float(wasserstein_distance(places, places, mine, theirs) / (max(places) - min(places)))
 
 
@@ -109,6 +109,8 @@ def fit_temperature(predicted: Sequence[Distribution], gold: Sequence[Distributi
         scaled = logs / math.exp(log_temperature)
         total = np.logaddexp.reduce(scaled, axis=1, keepdims=True)
         return float(-(target * (seen / math.exp(log_temperature) - total)).sum(axis=1).mean())
+
+    from scipy.optimize import minimize_scalar
 
     low, high = (math.log(t) for t in _TEMPERATURES)
     return math.exp(float(minimize_scalar(loss, bounds=(low, high), method="bounded").x))

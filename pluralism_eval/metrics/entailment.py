@@ -21,7 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pluralism_eval import progress, ranks
+from pluralism_eval import progress, ranks, utilisation
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.presets import PAPER_NLI, REFERENCE_NLI, WANLI
@@ -113,6 +113,7 @@ def load_scorer(name: str) -> Scorer:
 
 
 @ranks.together()
+@utilisation.phase("entailment")
 def score_pairs(name: str, pairs: Sequence[Pair]) -> dict[Pair, Scores]:
     """Label probabilities of every distinct pair; each is computed once and kept on disk.
 
@@ -125,7 +126,8 @@ def score_pairs(name: str, pairs: Sequence[Pair]) -> dict[Pair, Scores]:
     store = Store(cache_root() / "nli.sqlite", "nli")
     keys = {pair: digest([scorer.identity, *pair]) for pair in unique}
     known = ranks.agree(store.get(list(keys.values())))
-    todo = sorted((p for p in unique if keys[p] not in known), key=lambda p: -len(p[0]) - len(p[1]))
+    order = getattr(scorer, "order", lambda pair: -len(pair[0]) - len(pair[1]))
+    todo = sorted((p for p in unique if keys[p] not in known), key=order)
     if hasattr(scorer, "prepare"):
         scorer.prepare(todo)
     lots = [todo[start : start + scorer.lot] for start in range(0, len(todo), scorer.lot)]

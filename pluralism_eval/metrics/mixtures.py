@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
 
 from pluralism_eval.distribution import ABOVE_0
 from pluralism_eval.errors import PluralismError
@@ -130,6 +129,8 @@ def _broken(entry: Mapping[str, Any], what: str) -> PluralismError:
 
 def distances(answers: np.ndarray, golds: np.ndarray) -> np.ndarray:
     """J-S distances (base e) of answers [n][n_docs][o] to golds [n_docs][o] → [n][n_docs]."""
+    from scipy.spatial.distance import jensenshannon
+
     kept = [np.where(v < _SMALLEST, 0.0, v) for v in (answers, golds[None])]
     with np.errstate(invalid="ignore"):  # equal inputs: rounding below 0 inside the root
         return np.asarray(np.nan_to_num(jensenshannon(*kept, axis=-1)))

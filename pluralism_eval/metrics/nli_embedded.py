@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from pluralism_eval import ranks
+from pluralism_eval import ranks, utilisation
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.metrics.entailment import Pair, read_pairs
+
+_LONGEST = 256
+"""Tokens of a row: attention over all that stands in it costs more than what sharing saves beyond."""
+_BATCH_TOKENS = 4096
 
 
 class EmbeddedScorer:
     """Label probabilities from the embedded LM's likelihoods.
 
-    Three readings of a pair, each the mean log-probability (nats a token) of the hypothesis: after
+    Pairs of one premise are read together, as a tree: the premise is computed once, for both wordings and
+    all of its hypotheses. Three readings of a pair, each the mean log-probability (nats a token) of the hypothesis: after
     the premise affirmed, after the premise denied, and alone. A multinomial logistic regression on
     66 calibration pairs turns them into label probabilities. Calibration and check pairs are
     disjoint.
@@ -25,7 +32,7 @@ class EmbeddedScorer:
     _DENIED = "{premise} It is not true that"
     _ALONE = "In other words,"
 
-    def __init__(self, batch: int = 16) -> None:
+    def __init__(self) -> None:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
@@ -37,7 +44,6 @@ class EmbeddedScorer:
         self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
         self._model = model.eval()
-        self._batch = batch
         self._alone: dict[str, float] = {}
         calibration = read_pairs("nli_calibration.jsonl")
         wording = [self._AFFIRMED, self._DENIED, self._ALONE]
@@ -54,14 +60,19 @@ class EmbeddedScorer:
     def prepare(self, pairs: Sequence[Pair]) -> None:
         """Reads the hypotheses alone: many pairs share one, and each is read once."""
         new = [h for h in dict.fromkeys(h for _, h in pairs) if h not in self._alone]
-        batches = [new[start : start + self._batch] for start in range(0, len(new), self._batch)]
+        batches = [new[start : start + self.lot] for start in range(0, len(new), self.lot)]
 
         def alone(batch: list[str]) -> list[float]:
-            found: list[float] = self._likelihood([(self._ALONE, h) for h in batch]).tolist()
-            return found
+            trees = self._trees([self._ALONE], batch)
+            return [value for (row,) in self._likelihood(trees) for value in row]
 
         for batch, part in zip(batches, ranks.by_turns(batches, alone), strict=True):
             self._alone.update(zip(batch, part, strict=True))
+
+    @staticmethod
+    def order(pair: Pair) -> tuple[int, str, int]:
+        """Sorts pairs so that those of one premise, which is then read once, stand together."""
+        return -len(pair[0]), pair[0], -len(pair[1])
 
     def _kept_readings(self, pairs: Sequence[Pair]) -> np.ndarray:
         """The readings of the calibration pairs, computed once and kept on disk."""
@@ -78,40 +89,133 @@ class EmbeddedScorer:
 
     def _readings(self, pairs: Sequence[Pair]) -> np.ndarray:
         """[n_pairs][4]: affirmed, alone, affirmed - denied, affirmed - alone."""
-        affirmed = self._likelihood([(self._AFFIRMED.format(premise=p), h) for p, h in pairs])
-        denied = self._likelihood([(self._DENIED.format(premise=p), h) for p, h in pairs])
+        by_premise: dict[str, dict[str, None]] = {}
+        for premise, hypothesis in pairs:
+            by_premise.setdefault(premise, {})[hypothesis] = None
+        trees, asked = [], []
+        for premise, hypotheses in by_premise.items():
+            heads = [self._AFFIRMED.format(premise=premise), self._DENIED.format(premise=premise)]
+            trees += self._trees(heads, list(hypotheses))
+            asked += [(premise, hypothesis) for hypothesis in hypotheses]
+        read = [pair for tree in self._likelihood(trees) for pair in zip(*tree, strict=True)]
+        found = dict(zip(asked, read, strict=True))
+        affirmed, denied = np.array([found[pair] for pair in pairs]).T
         self.prepare(pairs)
         alone = np.array([self._alone[h] for _, h in pairs])
         return np.stack([affirmed, alone, affirmed - denied, affirmed - alone], axis=1)
 
-    def _likelihood(self, texts: Sequence[tuple[str, str]]) -> np.ndarray:
-        """[n] mean log-probability of the second text's tokens after the first, nats a token."""
+    def _trees(self, heads: Sequence[str], tails: Sequence[str]) -> list[_Tree]:
+        """Every one of ``tails`` after every one of ``heads``, in order; as few trees as :data:`_LONGEST` allows."""
+        starts = [self._tokenizer(head)["input_ids"] for head in heads]
+        ends = [self._tokenizer(" " + tail)["input_ids"] for tail in tails]
+        found = [_Tree(starts, ends[:1])]
+        for end in ends[1:]:
+            last = found[-1]
+            if last.size + len(heads) * len(end) > _LONGEST:
+                found.append(_Tree(starts, [end]))
+            else:
+                last.tails.append(end)
+        return found
+
+    def _likelihood(self, trees: Sequence[_Tree]) -> list[list[list[float]]]:
+        """[n_trees][n_heads][n_tails] mean log-probability of the tail's tokens after the head, nats a token."""
+        found: dict[int, list[list[float]]] = {}
+        order = sorted(range(len(trees)), key=lambda i: -trees[i].size)
+        while order:
+            rows = max(1, _BATCH_TOKENS // trees[order[0]].size)
+            batch, order = order[:rows], order[rows:]
+            found |= dict(zip(batch, self._forward([trees[i] for i in batch]), strict=True))
+        return [found[i] for i in range(len(trees))]
+
+    @utilisation.phase_unless_within("entailment")
+    def _forward(self, trees: Sequence[_Tree]) -> list[list[list[float]]]:
         import torch
 
-        found: list[float] = []
-        for start in range(0, len(texts), self._batch):
-            heads = [
-                self._tokenizer(head)["input_ids"] for head, _ in texts[start : start + self._batch]
-            ]
-            tails = [
-                self._tokenizer(" " + tail)["input_ids"]
-                for _, tail in texts[start : start + self._batch]
-            ]
-            longest = max(len(a) + len(b) for a, b in zip(heads, tails, strict=True))
-            rows = [
-                [*a, *b, *[0] * (longest - len(a) - len(b))]
-                for a, b in zip(heads, tails, strict=True)
-            ]
-            sizes = [len(a) + len(b) for a, b in zip(heads, tails, strict=True)]
-            mask = torch.tensor([[1] * size + [0] * (longest - size) for size in sizes])
-            with torch.inference_mode():
-                hidden = self._model.model(
-                    input_ids=torch.tensor(rows), attention_mask=mask
-                ).last_hidden_state
-                for row, head, tail in zip(hidden, heads, tails, strict=True):
-                    states = row[
-                        len(head) - 1 : len(head) + len(tail) - 1
-                    ]  # each predicts the next token
-                    logprobs = self._model.lm_head(states).float().log_softmax(-1)
-                    found.append(float(logprobs.gather(-1, torch.tensor(tail)[:, None]).mean()))
-        return np.array(found)
+        laid = [tree.laid_out() for tree in trees]
+        longest = max(tree.size for tree in trees)
+        ids = torch.zeros(len(trees), longest, dtype=torch.long)
+        depth = torch.zeros_like(ids)
+        mask = torch.eye(longest, dtype=torch.bool).repeat(len(trees), 1, 1, 1)
+        for row, (tokens, depths, above, _) in enumerate(laid):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            depth[row, : len(tokens)] = torch.tensor(depths)
+            mask[row, 0, : len(tokens), : len(tokens)] = torch.from_numpy(above)
+        found = []
+        with torch.inference_mode():
+            hidden = self._model.model(
+                input_ids=ids, attention_mask=mask, position_ids=depth
+            ).last_hidden_state
+            for row, (tree, (tokens, _, _, places)) in enumerate(zip(trees, laid, strict=True)):
+                at = [place for before, _ in places for place in before]
+                wanted = torch.tensor([tokens[place] for _, own in places for place in own])
+                logprobs = self._model.lm_head(hidden[row, at]).float().log_softmax(-1)
+                per_token = logprobs.gather(-1, wanted[:, None])[:, 0]
+                parts = per_token.split([len(own) for _, own in places])
+                means = [float(part.mean()) for part in parts]
+                n = len(tree.tails)
+                found.append([means[i : i + n] for i in range(0, len(means), n)])
+        alone = sum(tree.alone for tree in trees)
+        computed = sum(tree.size for tree in trees)
+        utilisation.prefill(
+            self._model,
+            [tree.size for tree in trees],
+            sum(len(own) for *_, places in laid for _, own in places),
+            reused=alone - computed,
+            attended=sum(float(above.sum()) for _, _, above, _ in laid),
+        )
+        return found
+
+
+@dataclass
+class _Tree:
+    """Token sequences that share their beginnings, as one row: every tail after every head."""
+
+    heads: list[list[int]]
+    tails: list[list[int]]
+
+    @cached_property
+    def shared(self) -> int:
+        """Tokens with which all heads begin; their last ones are never shared."""
+        columns = zip(*(head[:-1] for head in self.heads), strict=False)
+        return next(
+            (i for i, c in enumerate(columns) if len(set(c)) > 1), min(map(len, self.heads)) - 1
+        )
+
+    @property
+    def size(self) -> int:
+        """Tokens of the row."""
+        own = sum(len(head) - self.shared for head in self.heads)
+        return self.shared + own + len(self.heads) * sum(map(len, self.tails))
+
+    @property
+    def alone(self) -> int:
+        """Tokens that the sequences have one by one."""
+        heads = len(self.tails) * sum(map(len, self.heads))
+        return heads + len(self.heads) * sum(map(len, self.tails))
+
+    def laid_out(
+        self,
+    ) -> tuple[list[int], list[int], np.ndarray, list[tuple[list[int], list[int]]]]:
+        """(tokens, how many tokens stand above each, [size, size] whether a token sees another, and by head and
+        tail the places that predict the tail's tokens with the places of these)."""
+        tokens: list[int] = []
+        depths: list[int] = []
+        sees = np.zeros((self.size, self.size), dtype=bool)
+
+        def put(part: list[int], above: list[int]) -> list[int]:
+            places = list(range(len(tokens), len(tokens) + len(part)))
+            for i, place in enumerate(places):
+                sees[place, above] = True
+                sees[place, places[: i + 1]] = True
+            depths.extend(range(len(above), len(above) + len(part)))
+            tokens.extend(part)
+            return above + places
+
+        root = put(self.heads[0][: self.shared], [])
+        found = []
+        for head in self.heads:
+            path = put(head[self.shared :], root)
+            for tail in self.tails:
+                own = put(tail, path)[len(path) :]
+                found.append(([path[-1], *own[:-1]], own))
+        return tokens, depths, sees, found

@@ -22,6 +22,7 @@ from pluralism_eval.distribution import entropy, likeliest, read, uniform
 from pluralism_eval.metrics import bounds, distance, scales
 from pluralism_eval.metrics.distance import js_distance
 from pluralism_eval.metrics.metric import Metric, cluster_of, groups, means, tie_break, with_errors
+from pluralism_eval.metrics.statistics import resampled_macro
 from pluralism_eval.metrics.summary import NAN, MeanOf, Of, macro
 from pluralism_eval.presets import get_preset
 from pluralism_eval.variants import option_orders
@@ -273,7 +274,7 @@ def metrics_of(task: str) -> tuple[Metric, ...]:
 def _opinionqa_metrics() -> list[Metric]:
     baselines = ("match_uniform", "match_first", "match_others", "match_split_half")
     return [
-        Metric("match_macro", Of(macro), True),
+        Metric("match_macro", Of(macro, resampled_macro), True),
         *groups("match", {c.lower(): c for c in _categories()}, higher=True),
         *means(*baselines, higher=True, baseline=True),
         Metric("match_majority", Of(majority_match), True, baseline=True),
@@ -288,7 +289,11 @@ def _moralchoice_metrics() -> list[Metric]:
 
 def _globalopinionqa_metrics() -> list[Metric]:
     countries = {_snake(name): name for name in TABLE3_COUNTRIES}
-    return [*_distance_metrics(), Metric("jsd_macro", Of(macro)), *groups("jsd", countries)]
+    return [
+        *_distance_metrics(),
+        Metric("jsd_macro", Of(macro, resampled_macro)),
+        *groups("jsd", countries),
+    ]
 
 
 _METRICS: dict[str, Callable[[], list[Metric]]] = {

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import chi2
 
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.faithfulness import Share, share
@@ -141,6 +140,8 @@ def uniformity(counts: Sequence[int], seed: int = 0) -> Uniformity:
     expected = n / k
     statistic = float(((np.asarray(counts) - expected) ** 2).sum() / expected)
     if expected >= _EXPECTED:
+        from scipy.stats import chi2
+
         return Uniformity(statistic, float(chi2.sf(statistic, k - 1)), False)
     drawn = np.random.default_rng(seed).multinomial(n, [1 / k] * k, _SIMULATIONS)
     simulated = ((drawn - expected) ** 2).sum(axis=1) / expected

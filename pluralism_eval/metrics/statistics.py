@@ -6,17 +6,17 @@ Docs about one question or situation are not independent: all of this resamples 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, permutation_test
 
 from pluralism_eval.errors import PluralismError
 
 LEVEL = 0.95
+_BATCH = 500
+"""Resamples in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,62 @@ def bootstrap_interval(
     Returns:
         (low, high); (NaN, NaN) for fewer than two clusters.
     """
+    return percentiles(resampled(items, statistic, clusters, resamples, seed), level)
+
+
+def resampled(
+    items: Sequence[Any],
+    statistic: Callable[[list[Any]], float],
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> np.ndarray:
+    """[resamples] values of ``statistic``, whole clusters drawn; empty for fewer than two clusters."""
     groups = members(clusters, len(items))
     if len(groups) < 2:
-        return float("nan"), float("nan")
+        return np.empty(0)
+    rng = np.random.default_rng(seed)
+    own = [[items[i] for i in group] for group in groups]
+    found = []
+    for _ in range(resamples):
+        chosen = rng.integers(0, len(own), len(own)).tolist()
+        found.append(statistic([item for c in chosen for item in own[c]]))
+    return np.array(found, dtype=np.float64)
 
-    def of(chosen: np.ndarray) -> float:
-        return statistic([items[i] for c in chosen for i in groups[int(c)]])
 
-    return _interval((np.arange(len(groups)),), of, False, level, resamples, seed)
+def resampled_macro(
+    items: Sequence[tuple[str, float]],
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> np.ndarray:
+    """:func:`resampled` of the mean over groups of the means of (group, number), from sums (fast)."""
+    groups = members(clusters, len(items))
+    if len(groups) < 2:
+        return np.empty(0)
+    column = {name: i for i, name in enumerate(dict.fromkeys(name for name, _ in items))}
+    sums, sizes = np.zeros((2, len(groups), len(column)))
+    for row, group in enumerate(groups):
+        for i in group:
+            name, value = items[i]
+            sums[row, column[name]] += value
+            sizes[row, column[name]] += 1
+    found = []
+    for times in _times(len(groups), resamples, seed):
+        n = times @ sizes
+        means = np.divide(times @ sums, n, out=np.zeros_like(n), where=n > 0)
+        found.append(means.sum(axis=1) / (n > 0).sum(axis=1))
+    return np.concatenate(found)
+
+
+def _times(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of ``n`` clusters is drawn: [at most 500][n], together ``resamples`` rows."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, _BATCH):
+        rows = min(_BATCH, resamples - start)
+        drawn = rng.integers(0, n, (rows, n)) + n * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        yield times.astype(np.float64)
 
 
 def mean_interval(
@@ -75,17 +123,30 @@ def mean_interval(
     seed: int = 0,
 ) -> tuple[float, float]:
     """:func:`bootstrap_interval` of the mean, from the sums and sizes of the clusters (fast)."""
-    groups = members(clusters, len(values))
-    if len(groups) < 2:
-        return float("nan"), float("nan")
-    numbers = np.asarray(values, dtype=np.float64)
-    sums = np.array([numbers[group].sum() for group in groups])
+    return mean_intervals([values], clusters, level, resamples, seed)[0]
+
+
+def mean_intervals(
+    scores: Sequence[Sequence[float]],
+    clusters: Sequence[Hashable] | None = None,
+    level: float = LEVEL,
+    resamples: int = 5000,
+    seed: int = 0,
+) -> list[tuple[float, float]]:
+    """[n_scores] of :func:`mean_interval`, all from the same resamples of the docs that they share.
+
+    Args:
+        scores: [n_scores][n_docs].
+    """
+    numbers = np.asarray(scores, dtype=np.float64)
+    groups = members(clusters, numbers.shape[1])
+    n = len(groups)
+    if n < 2:
+        return [(float("nan"), float("nan"))] * len(numbers)
+    sums = np.stack([numbers[:, group].sum(axis=1) for group in groups])
     sizes = np.array([len(group) for group in groups], dtype=np.float64)
-
-    def of(total: np.ndarray, count: np.ndarray, axis: int = -1) -> np.ndarray:
-        return np.asarray(total.sum(axis=axis) / count.sum(axis=axis))
-
-    return _interval((sums, sizes), of, True, level, resamples, seed)
+    means = [times @ sums / (times @ sizes)[:, None] for times in _times(n, resamples, seed)]
+    return [percentiles(own, level) for own in np.concatenate(means).T]
 
 
 def standard_error(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float:
@@ -166,6 +227,8 @@ def _permutation(
     def total(x: np.ndarray, axis: int = -1) -> np.ndarray:
         return np.asarray(x.sum(axis=axis))
 
+    from scipy.stats import permutation_test
+
     found = permutation_test(  # one sample, "samples": the signs of the cluster sums are flipped
         (sums,),
         total,
@@ -194,25 +257,10 @@ def members(clusters: Sequence[Hashable] | None, n: int) -> list[list[int]]:
     return list(groups.values())
 
 
-def _interval(
-    data: tuple[np.ndarray, ...],
-    statistic: Callable[..., Any],
-    vectorized: bool,
-    level: float,
-    resamples: int,
-    seed: int,
-) -> tuple[float, float]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a constant score has a degenerate, but right, interval
-        found = bootstrap(
-            data,
-            statistic,
-            paired=len(data) > 1,
-            confidence_level=level,
-            n_resamples=resamples,
-            vectorized=vectorized,
-            method="percentile",
-            batch=500 if vectorized else None,
-            rng=np.random.default_rng(seed),
-        )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+def percentiles(resampled: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """(low, high) of the middle ``level`` of [resamples]; (NaN, NaN) of none."""
+    if not len(resampled):
+        return float("nan"), float("nan")
+    tail = (1 - level) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return float(low), float(high)

@@ -8,33 +8,22 @@ resampling.
 from __future__ import annotations
 
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from pluralism_eval.metrics.statistics import (
-    bootstrap_interval,
     mean_interval,
-    members,
+    percentiles,
+    resampled,
     standard_error,
 )
 
 NAN = float("nan")
-
-
-class Summary(Protocol):
-    """A score over docs."""
-
-    def __call__(self, items: Sequence[Any]) -> float: ...
-
-    def numbers(self, items: Sequence[Any]) -> list[tuple[int, float]] | None:
-        """(index of the doc, its number) of which the score is the mean; None if it is no mean."""
-        ...
 
 
 class Mean:
@@ -61,14 +50,25 @@ class Mean:
 class Of:
     """Any function of all values, by its name."""
 
-    def __init__(self, function: Callable[[Any], float]) -> None:
+    def __init__(
+        self, function: Callable[[Any], float], fast: Callable[..., np.ndarray] | None = None
+    ) -> None:
+        """
+        Args:
+            fast: :func:`resampled` of this function: ``(items, clusters, n)`` → [n].
+        """
         self.function = function
+        self._resampled = fast or partial(resampled, statistic=function)
 
     def __call__(self, items: Sequence[Any]) -> float:
         return self.function(items)
 
     def numbers(self, items: Sequence[Any]) -> None:
         return None
+
+    def resampled(self, items: Sequence[Any], clusters: Sequence[Any], n: int) -> np.ndarray:
+        """[n] values over resamples of whole clusters; empty for fewer than two clusters."""
+        return self._resampled(items, clusters=clusters, resamples=n)
 
     def __repr__(self) -> str:
         return self.function.__name__
@@ -94,6 +94,11 @@ class MeanOf:
         return f"mean {self.function.__name__}"
 
 
+Summary = Mean | Of | MeanOf
+"""A score over docs. ``numbers``: (index of the doc, its number) of which the score is the mean; None if it is
+no mean, whose uncertainty then needs resampling."""
+
+
 class StandardError:
     """Of a score, robust to clusters; its values are ``(cluster, value of the score)``.
 
@@ -105,23 +110,11 @@ class StandardError:
 
     def __call__(self, items: Sequence[Any]) -> float:
         clusters, values = [c for c, _ in items], [v for _, v in items]
+        if isinstance(self.summary, Of):
+            found = self.summary.resampled(values, clusters, 100)
+            return float(found.std(ddof=1)) if len(found) else NAN
         numbers = self.summary.numbers(values)
-        if numbers is not None:
-            return standard_error([v for _, v in numbers], [clusters[i] for i, _ in numbers])
-        groups = members(clusters, len(values))
-        if len(groups) < 2:
-            return NAN
-
-        def of(chosen: np.ndarray) -> float:
-            return self.summary([values[i] for c in chosen for i in groups[int(c)]])
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a constant score has the error 0
-            found = bootstrap(
-                (np.arange(len(groups)),), of, n_resamples=100, vectorized=False,
-                method="percentile", rng=np.random.default_rng(0),
-            )  # fmt: skip
-        return float(found.standard_error)
+        return standard_error([v for _, v in numbers], [clusters[i] for i, _ in numbers])
 
     def __repr__(self) -> str:
         return f"standard error of the {self.summary!r}"
@@ -131,10 +124,10 @@ def interval(
     summary: Summary, items: Sequence[Any], clusters: Sequence[Any]
 ) -> tuple[float, float]:
     """95 % interval of a score by bootstrap over clusters; (NaN, NaN) with fewer than two."""
+    if isinstance(summary, Of):
+        return percentiles(summary.resampled(items, clusters, 300))
     numbers = summary.numbers(items)
-    if numbers is not None:
-        return mean_interval([v for _, v in numbers], [clusters[i] for i, _ in numbers])
-    return bootstrap_interval(items, summary, clusters, resamples=300)
+    return mean_interval([v for _, v in numbers], [clusters[i] for i, _ in numbers])
 
 
 def macro(items: Sequence[tuple[str, float]]) -> float:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 import numpy as np
-from scipy.stats import binomtest
 
 from pluralism_eval.metrics.statistics import bootstrap_interval, mean_interval
 from pluralism_eval.people.exports import OUTCOMES, Answer, Export, Key
@@ -120,6 +119,8 @@ def sides(exports: Sequence[Export]) -> Sides:
     """Which side was chosen, over all annotators."""
     answers = [a for export in exports for a in export.answers.values()]
     decided = [a.first for a in answers if a.first is not None]
+    from scipy.stats import binomtest
+
     p_value = float(binomtest(sum(decided), len(decided)).pvalue) if decided else NAN
     return Sides(sum(decided), len(decided), p_value, fmean(float(a.run_first) for a in answers))
 

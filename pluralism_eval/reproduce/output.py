@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import utilisation
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
 from pluralism_eval.metrics import judge as judges
@@ -161,12 +162,13 @@ def _text(
 
 
 def _runs(runs: Mapping[str, Run]) -> list[list[str]]:
-    rows = [["run", "LLM", "data", "entailment", "readout", "version", "wall time (s)", "folder"]]
+    rows = [["run", "LLM", "data", "entailment", "readout", "version", "wall time (s)", "device used", "folder"]]
     for label, run in runs.items():
         rows.append(
             [
                 label, run.llm, run.data, _scorer(run), str(run.ours.get("readout_used", "–")),
                 str(run.ours.get("version", "–")), "–" if run.seconds is None else f"{run.seconds:.0f}",
+                utilisation.overall(run.config.get("utilisation") or {}),
                 str(run.path.parent),
             ]
         )  # fmt: skip

@@ -10,6 +10,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
+from pluralism_eval.schema import fields_of
+
 log = logging.getLogger(__name__)
 
 _warned: set[Path] = set()
@@ -52,12 +54,15 @@ def _hash(table: bytes, key: bytes, value: bytes) -> str:
 
 
 def as_text(value: Any) -> str:
-    """``value`` as JSON that UTF-8 can hold: half a surrogate pair, which strings may have, is escaped."""
-    text = json.dumps(value, ensure_ascii=False)
+    """``value`` as JSON that UTF-8 can hold: half a surrogate pair, which strings may have, is escaped.
+
+    Dataclasses become objects.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=fields_of)
     try:
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value)
+        return json.dumps(value, default=fields_of)
     return text
 
 

@@ -48,7 +48,9 @@ def server(llm: Any) -> Iterator[str]:
                 ((_, out),) = engine.generate([Job("k", name, body["prompt"], 0)], sampling)
             else:
                 local = engine._local
-                (out,) = local.sample(local.model, [local.tokens(body["prompt"])], [0], sampling)
+                ((_, out),) = local.sample(
+                    local.model, [local.tokens(body["prompt"])], [0], sampling, None
+                )
         return out.text, out.n_tokens, "stop" if out.stopped else "length", None
 
     with serve([*members, SECRET, "base"], answer) as url:

@@ -430,7 +430,9 @@ def server(llm: Any) -> Iterator[str]:
                 ((_, out),) = engine.generate([job], sampling)
             else:
                 local = engine._local
-                (out,) = local.sample(local.model, [local.tokens(body["prompt"])], [0], sampling)
+                ((_, out),) = local.sample(
+                    local.model, [local.tokens(body["prompt"])], [0], sampling, None
+                )
         return out.text, out.n_tokens, "stop" if out.stopped else "length", None
 
     with serve([wanted.served, *names], answer) as url:

@@ -21,6 +21,7 @@ LAYERS = [
         "files",
         "stores",
         "usage",
+        "utilisation",
         "ranks",
         "progress",
         "trackers",

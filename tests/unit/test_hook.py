@@ -1,4 +1,4 @@
-"""The import hook on a small lm-eval of four modules: what it costs, and that it breaks nothing."""
+"""The import hook on a small lm-eval of five modules: what it costs, and that it breaks nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLUGIN = "called = []\n" + "".join(
     f"def {n}(): called.append({n!r})\n" for n in _hook.AFTER.values()
 )
 MODULES = ("lm_eval", "lm_eval._cli", "lm_eval.models", "lm_eval.tasks", "lm_eval.tasks.manager", "lm_eval.tasks.other",
-           "lm_eval.loggers", "lm_eval.loggers.wandb_logger")  # fmt: skip
+           "lm_eval.config", "lm_eval.config.evaluate_config", "lm_eval.loggers", "lm_eval.loggers.wandb_logger")  # fmt: skip
 IMPORT_ALL = f"import {', '.join(m for m in MODULES)}\n"
 SHOW = "import json; from pluralism_eval import plugin; print(json.dumps(plugin.called))"
 
@@ -83,13 +83,13 @@ def test_the_start_imports_next_to_nothing(site: Path) -> None:
 def test_turned_off_it_does_nothing(site: Path) -> None:
     code = IMPORT_ALL + SHOW
     assert result(python(code, site, PLURALISM_EVAL_NO_HOOK="1")) == []
-    assert len(result(python(code, site, PLURALISM_EVAL_NO_HOOK="0"))) == 4
+    assert len(result(python(code, site, PLURALISM_EVAL_NO_HOOK="0"))) == len(_hook.AFTER)
     assert result(python("import json; print(json.dumps([type(f).__module__ for f in sys.meta_path if 'plural' in str(f)]))", site, PLURALISM_EVAL_NO_HOOK="1")) == []  # fmt: skip
 
 
 def test_two_installs_are_one(site: Path, tmp_path: Path) -> None:
     second = Path(shutil.copytree(site, tmp_path / "second"))
-    assert len(result(python(IMPORT_ALL + SHOW, site, second))) == 4
+    assert len(result(python(IMPORT_ALL + SHOW, site, second))) == len(_hook.AFTER)
 
 
 def test_lm_evals_modules_keep_their_loaders(site: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from pluralism_eval import utilisation
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import embedded
 from pluralism_eval.metrics import (
@@ -77,7 +78,7 @@ def by_hand(scorer: Any, head: str, tail: str) -> float:
 
 
 def test_the_readings_of_a_pair_are_likelihoods_by_hand(scorer: Any) -> None:
-    own = scorer(batch=3)
+    own = scorer()
     found = own._readings(PAIRS)
     for row, (premise, hypothesis) in zip(found, PAIRS, strict=True):
         affirmed = by_hand(own, f"{premise} In other words,", hypothesis)
@@ -118,14 +119,39 @@ def test_calibration_is_done_once_and_depends_on_the_model_and_its_wording(
 
 
 def test_equal_hypotheses_are_read_alone_once(scorer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = scorer(batch=2)
-    seen: list[list[tuple[str, str]]] = []
-    real = own._likelihood
-    monkeypatch.setattr(own, "_likelihood", lambda texts: seen.append(list(texts)) or real(texts))
+    own = scorer()
+    seen: list[list[str]] = []
+    real = own._trees
+    monkeypatch.setattr(
+        own, "_trees", lambda heads, tails: seen.append(list(tails)) or real(heads, tails)
+    )
     own.prepare([*PAIRS, ("x", "a")])
-    assert seen == [[("In other words,", h) for h in pair] for pair in (("b c", "a"), ("c a b a",))]
+    assert seen == [["b c", "a", "c a b a"]]
     own.prepare(PAIRS)
-    assert len(seen) == 2
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("longest", [1, 20, 10_000])
+def test_a_premise_is_computed_once_for_its_hypotheses(
+    scorer: Any, monkeypatch: pytest.MonkeyPatch, longest: int
+) -> None:
+    """Rows of any length give what pairs give one by one, and count what was saved."""
+    own = scorer()
+    pairs = [(p, h) for p in ("a b c a b c b", "c a", "b") for h in ("a", "b c", "c a b a", "b b")]
+    alone = np.array([own._readings([pair])[0] for pair in pairs])
+    monkeypatch.setattr(nli_embedded, "_LONGEST", longest)
+    monkeypatch.setattr(nli_embedded, "_BATCH_TOKENS", 2 * longest)
+    before = utilisation.snapshot()
+    np.testing.assert_allclose(own._readings(pairs), alone, atol=1e-4)
+    (work,) = utilisation.since(before).values()
+    tokens = own._tokenizer
+    whole = sum(
+        len(tokens(head.format(premise=p) + " " + h)["input_ids"])
+        for p, h in pairs
+        for head in (own._AFFIRMED, own._DENIED)
+    )
+    assert work.prefilled + work.reused == whole
+    assert (work.reused > whole / 3) == (longest == 10_000)
 
 
 # ---------------------------------------------------------------------- summaries

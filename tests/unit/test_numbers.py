@@ -28,6 +28,7 @@ from pluralism_eval.metrics.summary import StandardError, interval
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import OptionScores
 from pluralism_eval.settings import parse, read_weights
+from pluralism_eval.utilisation import Shape
 from tests.conftest import ScriptedLM
 
 NAN, INF = float("nan"), float("inf")
@@ -245,15 +246,16 @@ class Logits:
         self.rows = rows
         self.tokenizer = Tokenizer(texts)
 
+        def model(input_ids: Any, **_: Any) -> Any:
+            import torch
+
+            return SimpleNamespace(logits=torch.tensor([[rows[int(row[-2])]] for row in input_ids]))
+
+        model._pluralism_shape = Shape(1, 1, 1, 1, 4, ("cpu", "float32"))  # type: ignore[attr-defined]
+        self.model = model
+
     def tok_encode(self, text: str) -> list[int]:
         return [int(text), 3]
-
-    def model(self, input_ids: Any, **_: Any) -> Any:
-        import torch
-
-        return SimpleNamespace(
-            logits=torch.tensor([[self.rows[int(row[-2])]] for row in input_ids])
-        )
 
 
 @pytest.mark.parametrize(

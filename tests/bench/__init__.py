@@ -1,0 +1,1 @@
+"""What this package costs, measured: scripts that are run by hand."""

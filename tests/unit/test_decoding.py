@@ -1,0 +1,230 @@
+"""Texts that leave and join a batch, against transformers' own ``generate``, one prompt at a time."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    GemmaConfig,
+    GenerationConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    Qwen3Config,
+)
+from transformers.models.auto.modeling_auto import AutoModelForCausalLM
+
+from pluralism_eval import utilisation
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm import decoding
+from pluralism_eval.llm.decoding import Greedy, Seeded, can_decode, decode, is_plain, rows_that_fit
+
+VOCABULARY, EOS = 48, 7
+SMALL = {
+    "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    "eos_token_id": EOS, "bos_token_id": 1, "pad_token_id": 0, "initializer_range": 0.6,
+}  # fmt: skip
+CONFIGS = {
+    "llama": LlamaConfig(**SMALL),
+    "mistral, a window of 8": MistralConfig(**SMALL, sliding_window=8),
+    "qwen3": Qwen3Config(**SMALL, head_dim=8),
+    "gemma, tied": GemmaConfig(**SMALL, head_dim=8),
+    "gpt2": GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=256,
+        eos_token_id=EOS, bos_token_id=1, initializer_range=0.6,
+    ),
+}  # fmt: skip
+
+
+def model_of(config: Any) -> Any:
+    torch.manual_seed(3)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.fixture(scope="module")
+def llama() -> Any:
+    return model_of(CONFIGS["llama"])
+
+
+def prompts(n: int = 23, most: int = 30) -> list[list[int]]:
+    draw = random.Random(n)
+    return [[draw.randrange(8, VOCABULARY) for _ in range(draw.randint(1, most))] for _ in range(n)]
+
+
+def plainly(model: Any, row: Sequence[int], max_new: int, min_new: int = 0) -> list[int]:
+    settings = GenerationConfig(
+        max_new_tokens=max_new, min_new_tokens=min_new or None, do_sample=False, eos_token_id=EOS, pad_token_id=0
+    )  # fmt: skip
+    ids = torch.tensor([row])
+    found = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+    new: list[int] = found[0, len(row) :].tolist()
+    return new
+
+
+def texts_of(
+    model: Any, given: Sequence[Sequence[int]], pick: Any = None, **how: Any
+) -> list[list[int]]:
+    how = {"max_new": 20, "eos": [EOS], "rows": 4} | how
+    found = dict(decode(model, given, pick or Greedy(), **how))
+    assert sorted(found) == list(range(len(given)))
+    return [found[i] for i in range(len(given))]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("rows", [1, 4, 64])
+def test_greedy_texts_are_those_of_generate(name: str, rows: int) -> None:
+    model, given = model_of(CONFIGS[name]), prompts()
+    assert can_decode(model)
+    own = texts_of(model, given, rows=rows, max_new=20)
+    assert own == [plainly(model, row, 20) for row in given]
+    assert len({len(new) for new in own}) > 3, "some must end early, else nothing is tried"
+
+
+def test_a_text_has_at_least_so_many_tokens(llama: Any) -> None:
+    given = prompts()
+    least = min(len(plainly(llama, row, 20)) for row in given) + 3
+    own = texts_of(llama, given, min_new=least)
+    assert own == [plainly(llama, row, 20, least) for row in given]
+    assert own != texts_of(llama, given)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.6])
+def test_a_sample_depends_on_its_seed_and_prompt_alone(llama: Any, top_p: float) -> None:
+    given = prompts()
+    seeds = list(range(100, 100 + len(given)))
+    alone = [
+        texts_of(llama, [row], Seeded([seed], 1.0, top_p))[0]
+        for row, seed in zip(given, seeds, strict=True)
+    ]
+    for rows in (3, 64):
+        assert texts_of(llama, given, Seeded(seeds, 1.0, top_p), rows=rows) == alone
+    assert texts_of(llama, given, Seeded([s + 1 for s in seeds], 1.0, top_p)) != alone
+
+
+def test_samples_follow_the_models_distribution(llama: Any) -> None:
+    row, n = prompts()[0], 4000
+    p = llama(torch.tensor([row])).logits[0, -1].div(0.8).softmax(-1)
+    drawn = texts_of(llama, [row] * n, Seeded(range(n), 0.8), max_new=1, rows=500)
+    shares = torch.bincount(torch.tensor([new[0] for new in drawn]), minlength=VOCABULARY) / n
+    assert float((shares - p).abs().sum()) / 2 < 0.05
+
+
+def test_further_ends_are_asked_for(llama: Any) -> None:
+    whole = [plainly(llama, row, 20) for row in prompts()]
+    stop = 11
+
+    def ended(new: list[int]) -> bool:
+        return new[-1] == stop
+
+    cut = [list(itertools.takewhile(lambda t: t != stop, new)) for new in whole]
+    own = texts_of(llama, prompts(), ended=ended)
+    assert [new[:-1] if new[-1] == stop else new for new in own] == cut
+    assert cut != whole
+
+
+def test_adapters_are_mixed_in_one_batch(llama: Any) -> None:
+    model = model_of(CONFIGS["llama"])
+    settings = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    peft = get_peft_model(model, settings, adapter_name="a")
+    peft.add_adapter("b", settings)
+    given = prompts()
+    names = ["ab"[i % 2] for i in range(len(given))]
+    own = texts_of(peft.eval(), given, adapters=names)
+    for i, name in enumerate(names):
+        peft.set_adapter(name)
+        assert own[i] == plainly(peft, given[i], 20)
+    assert own != texts_of(llama, given)
+
+
+def memory_for(most: int, model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Forward passes of more than ``most`` rows fail as on a full GPU; returns how many failed."""
+    forward, failed = model.forward, []
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        cache = kwargs["past_key_values"]
+        held = kwargs["input_ids"].shape[0]
+        if held > most and cache.get_seq_length() > 32:
+            failed.append(held)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", limited)
+    return lambda: len(failed)
+
+
+def test_out_of_memory_halves_the_batch_and_changes_no_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, given = model_of(CONFIGS["llama"]), prompts()
+    seeds = list(range(len(given)))
+    before = texts_of(model, given, Seeded(seeds, 1.0), max_new=40)
+    failures = memory_for(3, model, monkeypatch)
+    assert texts_of(model, given, Seeded(seeds, 1.0), max_new=40, rows=8) == before
+    assert failures() > 0
+    assert "going on with 4 texts at once" in caplog.text
+    memory_for(0, model, monkeypatch)
+    with pytest.raises(PluralismError, match="not suffice for one text"):
+        texts_of(model, given, max_new=40, rows=8)
+
+
+def test_rows_leave_the_batch_and_others_take_their_place(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No step holds more rows than allowed, and fewer steps are taken than with batches that stay together."""
+    given, sizes = prompts(64), []
+    step = decoding._step
+
+    def counted(model: Any, rows: Any, *rest: Any) -> None:
+        sizes.append(len(rows.numbers))
+        step(model, rows, *rest)
+
+    monkeypatch.setattr(decoding, "_step", counted)
+    pick = Seeded(range(64), 3.0)  # ends come at any length
+    lengths = [len(new) for new in texts_of(llama, given, pick, rows=8, max_new=60)]
+    assert max(sizes) == 8
+    together = sum(max(lengths[i : i + 8]) - 1 for i in range(0, 64, 8))
+    assert len(sizes) < 0.8 * together
+    assert sum(sizes) == sum(lengths) - 64
+
+
+def test_what_is_counted_is_what_was_computed(llama: Any) -> None:
+    before, given = utilisation.snapshot(), prompts()
+    with utilisation.phase("texts"):
+        own = texts_of(llama, given)
+    (work,) = utilisation.since(before).values()
+    assert work.prefilled == sum(map(len, given))
+    assert work.decoded == sum(map(len, own)) - len(given)
+    shape = utilisation.Shape.of(llama)
+    assert shape.body + 2 * shape.head == llama.num_parameters()
+    steps = sum(
+        2 * (shape.body + shape.head) + 4 * shape.attention * (len(row) + k)
+        for row, new in zip(given, own, strict=True)
+        for k in range(1, len(new))
+    )
+    assert work.flops[1] == pytest.approx(steps)
+    described = utilisation.describe({"texts": work})["texts"]
+    assert described["floor_seconds"] < described["seconds"]
+    assert "tokens/s" in utilisation.lines({"texts": described})[0]
+
+
+def test_what_generate_alone_can_do_is_left_to_it() -> None:
+    mamba = model_of(
+        MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4)
+    )
+    assert not can_decode(mamba)
+    assert is_plain(GenerationConfig(eos_token_id=EOS, temperature=0.6, top_p=0.9))
+    assert not is_plain(GenerationConfig(repetition_penalty=1.1))
+    assert not is_plain(GenerationConfig(suppress_tokens=[3]))
+
+
+def test_rows_follow_from_memory(llama: Any) -> None:
+    assert rows_that_fit(llama, 100) == decoding.MOST_ROWS["cpu"]
+    assert rows_that_fit(llama, 10**12) == 1

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EMBEDDED := pluralism_eval/communities/embedded
 
-.PHONY: demo test check format adapters lowest coverage clean
+.PHONY: demo test check format adapters lowest coverage bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/pluralism-eval demo --output demo_output
@@ -32,6 +32,11 @@ coverage: $(VENV)/.ready
 	$(BIN)/coverage run -m pytest -n 0
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
+
+# Our speed against the plain algorithm, lm-eval's hf and the floor; our own code alone (about 20 minutes on 2 cores).
+bench: $(VENV)/.ready
+	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.overhead --docs 100 1000 10000 28763 --json results/bench/overhead.json
 
 # Retrain the shipped community LMs (about 15 minutes on 2 cores) and show what they learned.
 adapters: $(VENV)/.ready

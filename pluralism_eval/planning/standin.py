@@ -116,6 +116,9 @@ class PlainStandIn(HarnessLLM):
 class TransformersStandIn(PlainStandIn, HFLLM):
     """Of a transformers model: one forward pass a distinct prompt."""
 
+    def _greedy(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str] | None:
+        return None  # the stand-in's own texts
+
     def _next_token_logprobs(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         self.inner.longest = max(self.inner.longest, *map(len, rows))
         return np.zeros((len(rows), 1))

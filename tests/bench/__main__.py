@@ -115,7 +115,7 @@ def asked_in(folder: Path) -> Asked:
                 elif scores:
                     found.options[prompt] = [2.718281828459045**v for v in scores["logprobs"]]
                     found.repeated["options"] += 1
-                elif line["readout"] == "generation":
+                elif line["readout"] in ("generation", "harness"):  # harness: the bare model's own
                     found.responses[prompt] = line["response"]
                     found.repeated["responses"] += 1
         for file in run.rglob("samples_pluralism_overton_nli_*.jsonl"):
@@ -131,7 +131,7 @@ def _pairs(sample: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Of one response and, as a baseline, of the query itself."""
     from pluralism_eval.metrics.coverage import _Item
 
-    return _Item.of(sample["filtered_resps"][0], sample["doc"]).pairs(True)
+    return _Item.of(sample["resps"][0][0], sample["doc"]).pairs(True)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -342,6 +342,7 @@ def table(found: Mapping[str, Any]) -> str:
         if not differ
         else "Answers that differ:\n\n" + "\n".join(f"- {line}" for line in differ),
         "",
+        *found.get("notes", []),
     ]  # fmt: skip
     return "\n".join(lines)
 

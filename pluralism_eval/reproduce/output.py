@@ -162,7 +162,19 @@ def _text(
 
 
 def _runs(runs: Mapping[str, Run]) -> list[list[str]]:
-    rows = [["run", "LLM", "data", "entailment", "readout", "version", "wall time (s)", "device used", "folder"]]
+    rows = [
+        [
+            "run",
+            "LLM",
+            "data",
+            "entailment",
+            "readout",
+            "version",
+            "wall time (s)",
+            "device used",
+            "folder",
+        ]
+    ]
     for label, run in runs.items():
         rows.append(
             [

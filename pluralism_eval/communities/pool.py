@@ -285,7 +285,8 @@ class CommunityPool:
                         "stopped": out.stopped,
                         "attempts": attempt,
                     }
-                bar.update(out.refused != "" or job.key in waiting)
+                if job.key in waiting or out.refused:
+                    bar.update(1)
                 # servers' replies are stored already, each at once
                 if len(waiting) >= _WRITE_EVERY or time.monotonic() - kept > _WRITE_SECONDS:
                     self._keep(waiting, done)

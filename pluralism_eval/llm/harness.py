@@ -255,7 +255,8 @@ class HFLLM(HarnessLLM):
         if not prompts:
             return []
         if not settings.get("do_sample"):
-            return self._greedy(prompts, settings) or super().generate(prompts, settings)
+            texts = self._greedy(prompts, settings)
+            return super().generate(prompts, settings) if texts is None else texts
         import torch
 
         requests = [

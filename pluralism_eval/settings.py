@@ -68,8 +68,8 @@ class Settings:
     generated, or ``skip``: it counts as not read, and is counted."""
     transcript: str | None = None
     """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
-    batch_tokens: int = 8192
-    """Tokens a forward pass when options are scored."""
+    batch_tokens: int | None = None
+    """Prompt tokens of a forward pass when options are scored; default: 1,024 on CPUs, 8,192 on GPUs."""
     message_batch: int | None = None
     """Messages written at once; default: as many as the device's memory holds, at most 64 on CPUs and 256 on GPUs."""
 

@@ -50,17 +50,11 @@ class Output:
     """``refusal`` or ``content_filter`` where a server would not write it."""
 
 
-def chunk_of(batch: int | None) -> int:
-    """Jobs that an engine in this process wants at once: several batches, since rows that end make place."""
-    return 4 * (batch or 64)
-
-
 class Engine(Protocol):
     """Writes the messages of one or more communities."""
 
-    @property
-    def chunk(self) -> int:
-        """Jobs that it wants at once; the store is asked again before each chunk."""
+    def chunk(self, n_jobs: int) -> int:
+        """How many of them it wants at once; the store is asked again before each chunk."""
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         """One output a job, in any order, each as soon as it is there."""

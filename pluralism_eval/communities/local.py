@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pluralism_eval.communities.adapters import base_model
 from pluralism_eval.communities.engine import Output, Sampling
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.llm.decoding import Greedy, Seeded, decode, rows_that_fit
+from pluralism_eval.llm.decoding import (
+    Greedy,
+    Seeded,
+    decode,
+    lot_of,
+    most_rows,
+    rows_that_fit,
+)
 from pluralism_eval.llm.harness import HFLLM, HarnessLLM
 
 log = logging.getLogger(__name__)
@@ -18,12 +25,16 @@ log = logging.getLogger(__name__)
 class LocalModel:
     """A decoder-only transformers model that writes a batch of seeded messages."""
 
-    def __init__(self, base: str, revision: str, llm: HarnessLLM | None = None) -> None:
+    def __init__(
+        self, base: str, revision: str, llm: HarnessLLM | None = None, batch: int | None = None
+    ) -> None:
         """
         Args:
             base, revision: what transformers loads.
             llm: if it is that same base model, its weights are used and left unchanged.
+            batch: rows written at once; None: what the device's memory holds.
         """
+        self._batch = batch
         self.model, self.tokenizer = _load(base_model(base), revision, llm)
 
     def tokens(self, text: str) -> list[int]:
@@ -36,16 +47,14 @@ class LocalModel:
         rows: Sequence[Sequence[int]],
         seeds: Sequence[int],
         sampling: Sampling,
-        batch: int | None,
-        adapters: Sequence[str] | None = None,
+        also: Callable[[Sequence[int]], Mapping[str, Any]] = lambda numbers: {},
     ) -> Iterator[tuple[int, Output]]:
         """One continuation a row of token ids, by ``model`` (bare or with adapters), each as soon as it is there.
 
         Each text depends on its own row and seed alone, not on what else is in the batch.
 
         Args:
-            batch: rows written at once; None: what the device's memory holds.
-            adapters: [n_rows] names.
+            also: what else a forward pass over these rows (indices) needs.
         """
         window = int(getattr(self.model.config, "max_position_embeddings", 0) or 0)
         longest = max(len(row) for row in rows)
@@ -63,13 +72,19 @@ class LocalModel:
             max_new=sampling.max_tokens,
             min_new=1,  # as if an empty message were drawn again
             eos=eos,
-            rows=batch or rows_that_fit(self.model, longest + sampling.max_tokens),
-            adapters=adapters,
+            rows=self._batch or rows_that_fit(self.model, longest + sampling.max_tokens),
+            also=also,
         )
         for i, new in found:
             yield i, self._decode(new, eos, len(rows[i]))
 
-    def next_logits(self, model: Any, rows: Sequence[Sequence[int]], **forward: Any) -> Any:
+    def chunk(self, n_jobs: int) -> int:
+        """How many of them to write in one go."""
+        return lot_of(self._batch or most_rows(self.model), n_jobs)
+
+    def next_logits(
+        self, model: Any, rows: Sequence[Sequence[int]], more: Mapping[str, Any] | None = None
+    ) -> Any:
         """[n_rows, vocabulary] float32 logits of the next token."""
         import torch
 
@@ -80,7 +95,7 @@ class LocalModel:
                 attention_mask=mask,
                 position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
                 use_cache=False,
-                **forward,
+                **(more or {}),
             )
         return output.logits[:, -1].float()
 

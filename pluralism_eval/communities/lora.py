@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from pluralism_eval.communities.adapters import Adapter
-from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling, chunk_of
+from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
 from pluralism_eval.communities.local import LocalModel
+from pluralism_eval.communities.mixed import MixedAdapters, can_mix
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm.harness import HarnessLLM
 
@@ -31,17 +32,20 @@ class LoraEngine:
             llm: if it is that same base model, its weights are used and left unchanged.
             batch: messages written at once; None: what the device's memory holds.
         """
-        self.chunk = chunk_of(batch)
-        self._batch = batch
-        self._local = LocalModel(base, revision, llm)
+        self._local = LocalModel(base, revision, llm, batch)
         self._peft = _attach(self._local.model, adapters)
+        names = list(adapters)
+        self._mixed = MixedAdapters(self._peft, names) if can_mix(self._peft, names) else None
+
+    def chunk(self, n_jobs: int) -> int:
+        return self._local.chunk(n_jobs)
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         rows = [self._local.tokens(job.prompt) for job in jobs]
         seeds, names = [job.seed for job in jobs], [job.community for job in jobs]
-        with self._adapters_on():
+        with self._adapters() as (model, choose):
             for i, output in self._local.sample(
-                self._peft, rows, seeds, sampling, self._batch, names
+                model, rows, seeds, sampling, lambda numbers: choose([names[i] for i in numbers])
             ):
                 yield jobs[i], output
 
@@ -52,8 +56,8 @@ class LoraEngine:
         proofs: dict[str, Proof] = {}
         problems = []
         for name in names:
-            with self._adapters_on():
-                own = self._local.next_logits(self._peft, rows, adapter_names=[name] * len(rows))
+            with self._adapters() as (model, choose):
+                own = self._local.next_logits(model, rows, choose([name] * len(rows)))
             difference = float((own - bare).abs().max())
             proofs[name] = {"kind": "logits", "max_abs_difference": difference}
             if not own.isfinite().all():
@@ -66,11 +70,18 @@ class LoraEngine:
         return proofs
 
     @contextmanager
-    def _adapters_on(self) -> Iterator[None]:
-        """Adapters act only inside; outside the shared weights are the bare base model's."""
+    def _adapters(self) -> Iterator[tuple[Any, Callable[[Sequence[str]], Mapping[str, Any]]]]:
+        """(model, what a forward pass needs so that each of its rows has the named adapter).
+
+        Adapters act only inside; outside the shared weights are the bare base model's.
+        """
+        if self._mixed is not None:
+            with self._mixed.acting():
+                yield self._local.model, self._mixed.choose
+            return
         self._peft.base_model.enable_adapter_layers()
         try:
-            yield
+            yield self._peft, lambda names: {"adapter_names": names}
         finally:
             self._peft.base_model.disable_adapter_layers()
 

@@ -250,7 +250,7 @@ class CommunityPool:
                     return found
 
                 seed = ranks.agree(random.SystemRandom().getrandbits(64))
-                chunks = _chunks(pending, engine.chunk, seed)
+                chunks = _chunks(pending, engine.chunk(len(pending)), seed)
                 for found in ranks.by_turns(chunks, write, self.usage):
                     done |= found
                 bar.update(len(done) - bar.n)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling, chunk_of
+from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
 from pluralism_eval.communities.local import LocalModel
 from pluralism_eval.errors import raise_all
 from pluralism_eval.llm.harness import HarnessLLM
@@ -29,14 +29,16 @@ class PromptedEngine:
             llm: shares its weights if it is that model.
             batch: messages written at once; None: what the device's memory holds.
         """
-        self.chunk = chunk_of(batch)
-        self._batch = batch
-        self._local, self._personas = LocalModel(base, revision, llm), dict(personas)
+        self._local = LocalModel(base, revision, llm, batch)
+        self._personas = dict(personas)
+
+    def chunk(self, n_jobs: int) -> int:
+        return self._local.chunk(n_jobs)
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         rows = [self._tokens(self._personas[job.community], job.prompt) for job in jobs]
         seeds = [job.seed for job in jobs]
-        for i, output in self._local.sample(self._local.model, rows, seeds, sampling, self._batch):
+        for i, output in self._local.sample(self._local.model, rows, seeds, sampling):
             yield jobs[i], output
 
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:

@@ -32,8 +32,6 @@ class Endpoint:
 class ServedEngine:
     """Writes messages by requests, under the limits and counts of :class:`pluralism_eval.api.client.Api`."""
 
-    chunk = 256
-
     def __init__(
         self,
         base_url: str,
@@ -59,6 +57,9 @@ class ServedEngine:
                 timeout=600,
             )
         )
+
+    def chunk(self, n_jobs: int) -> int:
+        return 256
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         """Raises PluralismError for a request that failed for good, after the others came in."""

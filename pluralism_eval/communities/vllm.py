@@ -22,8 +22,6 @@ def check_installed() -> None:
 class VLLMEngine:
     """Writes messages with vLLM's offline multi-LoRA inference."""
 
-    chunk = 4096
-
     def __init__(self, base: str, adapters: Mapping[str, Adapter], revision: str = "main") -> None:
         """
         Args:
@@ -48,6 +46,9 @@ class VLLMEngine:
             max_loras=len(adapters),
             max_lora_rank=next((r for r in ranks if r >= highest), highest),
         )
+
+    def chunk(self, n_jobs: int) -> int:
+        return 4096
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         outputs = self._llm.generate(

@@ -6,22 +6,22 @@ tokens differ so much in length that most of such a batch is padding.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pluralism_eval import utilisation
 from pluralism_eval.errors import PluralismError
 
+if TYPE_CHECKING:
+    from pluralism_eval.llm.rows import Rows
+
 log = logging.getLogger(__name__)
 
-PREFILL_TOKENS = 8192
-"""Prompt tokens, padding included, of one forward pass."""
-MOST_ROWS = {"cpu": 64, "cuda": 256}
-LOT = 64
-"""Texts of one LLM that the processes of a launch share out."""
+_MOST_ROWS = {"cpu": 64, "cuda": 256}
+_TOKENS_OF_A_PASS = {"cpu": 1024, "cuda": 8192}
 _PLAIN = ("full_attention", "sliding_attention", "chunked_attention")
 _CHANGES_LOGITS = {
     "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "bad_words_ids": None,
@@ -75,13 +75,14 @@ class Seeded:
             from transformers import TopPLogitsWarper
 
             logits = TopPLogitsWarper(self._top_p)(None, logits)
-        noise = torch.empty_like(logits)
-        for place, row in zip(noise, rows, strict=True):
+        uniform = torch.empty_like(logits, dtype=torch.float64)
+        for place, row in zip(uniform, rows, strict=True):
             if row not in self._generators:
                 generator = torch.Generator(device=logits.device)
                 self._generators[row] = generator.manual_seed(self._seeds[row])
-            place.exponential_(generator=self._generators[row])
-        return (logits / self._temperature - noise.log_()).argmax(-1)
+            place.uniform_(generator=self._generators[row])
+        exponential = uniform.neg_().log1p_().neg_().float()
+        return (logits / self._temperature - exponential.log_()).argmax(-1)
 
     def restart(self, row: int) -> None:
         self._generators.pop(row, None)
@@ -106,6 +107,19 @@ def is_plain(generation_config: Any) -> bool:
     )
 
 
+def tokens_of_a_pass(model: Any) -> int:
+    """Prompt tokens, padding included, of one forward pass: beyond them more gain nothing.
+
+    On CPUs less: between two layers a pass should stay in the processor's cache.
+    """
+    return _TOKENS_OF_A_PASS.get(model.device.type, _TOKENS_OF_A_PASS["cpu"])
+
+
+def most_rows(model: Any) -> int:
+    """Rows beyond which a step gains nothing by more of them."""
+    return _MOST_ROWS.get(model.device.type, _MOST_ROWS["cpu"])
+
+
 def rows_that_fit(model: Any, tokens: int) -> int:
     """Rows of ``tokens`` (prompt and text) whose keys and values fit the device.
 
@@ -118,66 +132,21 @@ def rows_that_fit(model: Any, tokens: int) -> int:
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
         held = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
-        room, most = 0.8 * (free + held), MOST_ROWS["cuda"]
+        room = 0.8 * (free + held)
     else:
-        room, most = 0.2 * psutil.virtual_memory().total, MOST_ROWS["cpu"]
-    row = 2 * tokens * shape.kv_bytes  # twice: joined batches are copied
-    return max(1, min(most, int(room // row)))
+        room = 0.2 * psutil.virtual_memory().total
+    row = tokens * shape.kv_bytes
+    return max(1, min(most_rows(model), int(room // row)))
 
 
-@dataclass
-class _Rows:
-    """Rows under way, left-padded to one length."""
+def lot_of(rows: int, n_texts: int) -> int:
+    """Texts to write in one go, ``rows`` at once.
 
-    numbers: list[int]
-    """Which prompts they are."""
-    cache: Any
-    mask: Any
-    """[n_rows, length] 1 for tokens; the token that was picked last is not yet in it."""
-    last: Any
-    """[n_rows] tokens that go in next."""
-    new: list[list[int]] = field(default_factory=list)
-
-    def lengths(self) -> list[int]:
-        found: list[int] = self.mask.sum(-1).tolist()
-        return found
-
-    def keep(self, places: Sequence[int]) -> None:
-        """Only these rows, and only the columns that one of them uses."""
-        import torch
-
-        chosen = torch.tensor(places, device=self.mask.device)
-        mask = self.mask[chosen]
-        start = int(mask.any(0).int().argmax())
-        for layer in self.cache.layers:
-            layer.keys = layer.keys[chosen, :, start:]
-            layer.values = layer.values[chosen, :, start:]
-        self.mask, self.last = mask[:, start:], self.last[chosen]
-        self.numbers = [self.numbers[i] for i in places]
-        self.new = [self.new[i] for i in places]
-
-    def join(self, other: _Rows) -> None:
-        """Take in ``other``'s rows."""
-        import torch
-        from torch.nn.functional import pad
-
-        length = max(self.mask.shape[1], other.mask.shape[1])
-
-        def both(
-            a: Any, b: Any
-        ) -> Any:  # the columns are the last dimension but one, of masks the last
-            last = (0,) if a.dim() == 2 else (0, 0, 0)
-            widened = [
-                pad(x, (*last[:-1], length - x.shape[-2 if x.dim() > 2 else -1], 0)) for x in (a, b)
-            ]
-            return torch.cat(widened)
-
-        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
-            mine.keys, mine.values = both(mine.keys, theirs.keys), both(mine.values, theirs.values)
-        self.mask = both(self.mask, other.mask)
-        self.last = torch.cat([self.last, other.last])
-        self.numbers += other.numbers
-        self.new += other.new
+    Several batches, so that rows which end make place for others; but, where there is work for it, eight lots
+    at least, which the processes of a launch share out. It depends on nothing else, so that all numbers of
+    processes give the same.
+    """
+    return min(4 * rows, max(rows, -(-n_texts // 8)))
 
 
 def decode(
@@ -190,7 +159,7 @@ def decode(
     rows: int,
     min_new: int = 0,
     ended: Callable[[list[int]], bool] | None = None,
-    adapters: Sequence[str] | None = None,
+    also: Callable[[Sequence[int]], Mapping[str, Any]] = lambda numbers: {},
 ) -> Iterator[tuple[int, list[int]]]:
     """A continuation of every prompt, each as soon as it is there.
 
@@ -201,7 +170,7 @@ def decode(
         eos: tokens that end a text.
         rows: how many texts are written at once; halved where the device's memory does not suffice.
         ended: further texts (lists of new tokens) that are complete.
-        adapters: [n_prompts] names, for a PEFT model.
+        also: what else a forward pass over these prompts (indices, in the batch's order) needs.
 
     Yields:
         (index of the prompt, new tokens; the last is one of ``eos`` if that ended the text).
@@ -211,19 +180,22 @@ def decode(
     """
     import torch
 
+    from pluralism_eval.llm.rows import Rows
+
     waiting = deque(range(len(prompts)))
-    under_way: _Rows | None = None
+    longest = max(map(len, prompts), default=0)
+    rows = min(rows, len(prompts))
+    under_way: Rows | None = None
     while waiting or under_way:
         try:
+            if under_way is None:
+                under_way = Rows(rows, longest, max_new, model.device)
             with torch.inference_mode():
-                if under_way is None or (
-                    waiting and len(under_way.numbers) <= rows - max(1, rows // 8)
-                ):
-                    under_way = _admit(
-                        model, prompts, waiting, under_way, rows, pick, eos, min_new, adapters
-                    )
+                if not under_way or (waiting and len(under_way) <= rows - max(1, rows // 8)):
+                    logits, begun = _admit(model, prompts, waiting, under_way, rows, also)
                 else:
-                    _step(model, under_way, pick, eos, min_new, adapters)
+                    logits, begun = _step(model, under_way, also), 0
+                _take(under_way, begun, logits, pick, eos, min_new)
         except torch.OutOfMemoryError as error:
             rows //= 2
             if rows < 1:
@@ -232,7 +204,7 @@ def decode(
                     "or max_gen_toks, or load the model in 16 bits (dtype=bfloat16)"
                 ) from error
             log.warning("Out of memory: going on with %d texts at once", rows)
-            for number in reversed(under_way.numbers if under_way else []):
+            for number in sorted(under_way.numbers if under_way else (), reverse=True):
                 pick.restart(number)
                 waiting.appendleft(number)
             under_way = None
@@ -243,114 +215,79 @@ def decode(
             for i, new in enumerate(under_way.new)
             if len(new) >= max_new or new[-1] in eos or (ended is not None and ended(new))
         ]
-        if not done:
-            continue
         for i in done:
             pick.restart(under_way.numbers[i])
             yield under_way.numbers[i], under_way.new[i]
-        if len(done) == len(under_way.numbers):
-            under_way = None
-        else:
-            under_way.keep([i for i in range(len(under_way.numbers)) if i not in set(done)])
+        with torch.inference_mode():
+            under_way.leave(done)
 
 
 def _admit(
     model: Any,
     prompts: Sequence[Sequence[int]],
     waiting: deque[int],
-    under_way: _Rows | None,
+    under_way: Rows,
     rows: int,
-    pick: Picker,
-    eos: Sequence[int],
-    min_new: int,
-    adapters: Sequence[str] | None,
-) -> _Rows:
-    """Prompts from ``waiting`` join the rows under way, as many as have room in one forward pass."""
+    also: Callable[[Sequence[int]], Mapping[str, Any]],
+) -> tuple[Any, int]:
+    """Prompts from ``waiting`` join the rows under way, as many as have room in one forward pass.
+
+    Returns:
+        (their logits, the first one's place).
+    """
     import torch
     from transformers import DynamicCache
 
-    free = rows - (len(under_way.numbers) if under_way else 0)
     numbers: list[int] = []
-    longest = 0
-    while waiting and len(numbers) < free:
-        longest = max(longest, len(prompts[waiting[0]]))
-        if numbers and longest * (len(numbers) + 1) > PREFILL_TOKENS:
+    longest, room = 0, tokens_of_a_pass(model)
+    for number in itertools.islice(waiting, rows - len(under_way)):
+        longest = max(longest, len(prompts[number]))
+        if numbers and longest * (len(numbers) + 1) > room:
             break
-        numbers.append(waiting.popleft())
-    longest = max(len(prompts[i]) for i in numbers)
-    try:
-        ids = torch.tensor(
-            [[0] * (longest - len(prompts[i])) + list(prompts[i]) for i in numbers],
-            device=model.device,
-        )
-        mask = torch.tensor(
-            [[0] * (longest - len(prompts[i])) + [1] * len(prompts[i]) for i in numbers],
-            device=model.device,
-        )
-        more = {} if adapters is None else {"adapter_names": [adapters[i] for i in numbers]}
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=DynamicCache(),
-            use_cache=True,
-            logits_to_keep=1,
-            **more,
-        )
-        logits = output.logits[:, -1].float()
-        utilisation.prefill(_bare(model), [len(prompts[i]) for i in numbers], len(numbers))
-        fresh = _Rows(numbers, output.past_key_values, mask, None, [[] for _ in numbers])
-        _take(fresh, logits, pick, eos, min_new)
-        if under_way is None:
-            return fresh
-        under_way.join(fresh)
-    except torch.OutOfMemoryError:
-        for number in reversed(numbers):
-            pick.restart(number)
-            waiting.appendleft(number)
-        raise
-    return under_way
-
-
-def _step(
-    model: Any,
-    rows: _Rows,
-    pick: Picker,
-    eos: Sequence[int],
-    min_new: int,
-    adapters: Sequence[str] | None,
-) -> None:
-    """One more token for every row under way."""
-    import torch
-
-    mask = torch.nn.functional.pad(rows.mask, (0, 1), value=1)
-    more = {} if adapters is None else {"adapter_names": [adapters[i] for i in rows.numbers]}
+        numbers.append(number)
+    lengths = [len(prompts[i]) for i in numbers]
+    longest = max(lengths)
+    ids = [[0] * (longest - len(prompts[i])) + list(prompts[i]) for i in numbers]
+    mask = torch.tensor([[0] * (longest - n) + [1] * n for n in lengths], device=model.device)
     output = model(
-        input_ids=rows.last[:, None],
+        input_ids=torch.tensor(ids, device=model.device),
         attention_mask=mask,
-        position_ids=mask.sum(-1, keepdim=True) - 1,
-        past_key_values=rows.cache,
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        past_key_values=DynamicCache(),
         use_cache=True,
         logits_to_keep=1,
-        **more,
+        **also(numbers),
     )
-    rows.mask = mask
-    utilisation.decode(_bare(model), rows.lengths())
-    _take(rows, output.logits[:, -1].float(), pick, eos, min_new)
+    utilisation.prefill(_bare(model), lengths, len(numbers))
+    begun = len(under_way)
+    under_way.join(numbers, lengths, output.past_key_values)
+    for _ in numbers:
+        waiting.popleft()
+    return output.logits[:, -1], begun
 
 
-def _take(rows: _Rows, logits: Any, pick: Picker, eos: Sequence[int], min_new: int) -> None:
+def _step(model: Any, under_way: Rows, also: Callable[[Sequence[int]], Mapping[str, Any]]) -> Any:
+    """Logits of one more token for every row under way."""
+    logits = under_way.forward(model, also(under_way.numbers))
+    utilisation.decode(_bare(model), under_way.lengths())
+    return logits
+
+
+def _take(
+    under_way: Rows, begun: int, logits: Any, pick: Picker, eos: Sequence[int], min_new: int
+) -> None:
+    """The next token of the rows from place ``begun`` on."""
     import torch
 
+    logits = logits.float()
+    texts = under_way.new[begun:]
     if min_new:
-        early = [i for i, new in enumerate(rows.new) if len(new) < min_new]
+        early = [i for i, new in enumerate(texts) if len(new) < min_new]
         if early:
-            logits[
-                torch.tensor(early, device=logits.device)[:, None],
-                torch.tensor(eos, device=logits.device),
-            ] = -torch.inf
-    rows.last = pick(rows.numbers, logits)
-    for new, token in zip(rows.new, rows.last.tolist(), strict=True):
+            places = torch.tensor(early, device=logits.device)[:, None]
+            logits[places, torch.tensor(eos, device=logits.device)] = -torch.inf
+    picked = pick(under_way.numbers[begun:], logits)
+    for new, token in zip(texts, picked.tolist(), strict=True):
         new.append(token)
 
 

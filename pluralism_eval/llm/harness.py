@@ -18,7 +18,15 @@ from pluralism_eval.cache import digest
 from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.batches import fixed_size, generation_batches
-from pluralism_eval.llm.decoding import LOT, Greedy, can_decode, decode, is_plain, rows_that_fit
+from pluralism_eval.llm.decoding import (
+    Greedy,
+    can_decode,
+    decode,
+    is_plain,
+    lot_of,
+    rows_that_fit,
+    tokens_of_a_pass,
+)
 from pluralism_eval.schema import OptionScores, Turn
 from pluralism_eval.usage import Usage
 
@@ -26,7 +34,7 @@ from pluralism_eval.usage import Usage
 class HarnessLLM:
     """Text generation and option scoring over an lm-eval ``LM``."""
 
-    def __init__(self, inner: Any, name: str, batch_tokens: int = 8192) -> None:
+    def __init__(self, inner: Any, name: str, batch_tokens: int | None = None) -> None:
         self.inner = inner
         self.name = name
         """Model, revision and settings: what outputs depend on."""
@@ -241,7 +249,7 @@ def _check_count(name: str, found: int, wanted: int) -> None:
 class HFLLM(HarnessLLM):
     """A decoder-only transformers model inside lm-eval's ``HFLM``."""
 
-    def __init__(self, inner: Any, name: str, batch_tokens: int = 8192) -> None:
+    def __init__(self, inner: Any, name: str, batch_tokens: int | None = None) -> None:
         super().__init__(inner, name, batch_tokens)
         self._can_score = True
         self._by_text: dict[str, list[int]] | None = None
@@ -319,17 +327,19 @@ class HFLLM(HarnessLLM):
             return any(stop in tail for stop in stops)
 
         order = sorted(range(len(unique)), key=lambda i: (-len(rows[i]), unique[i]))
-        lots = [order[start : start + LOT] for start in range(0, len(order), LOT)]
+        needed = max(map(len, rows)) + max_new
+        held = min(ranks.everyones(rows_that_fit(inner.model, needed)))
+        size = lot_of(held, len(order))
+        lots = [order[start : start + size] for start in range(0, len(order), size)]
         found: dict[str, str] = {}
         hidden = None if len(unique) > 1 and ranks.is_first() else True
         with progress.bar(len(unique), "texts", "text", hidden) as bar:
 
             def write(lot: list[int]) -> dict[str, str]:
                 written = {}
-                held = rows_that_fit(inner.model, len(rows[lot[0]]) + max_new)
                 for i, new in decode(
                     inner.model, [rows[i] for i in lot], Greedy(),
-                    max_new=max_new, eos=eos, rows=min(held, LOT), ended=ended if stops else None,
+                    max_new=max_new, eos=eos, rows=held, ended=ended if stops else None,
                 ):  # fmt: skip
                     text = inner.tok_decode(new)
                     for stop in stops:
@@ -362,9 +372,10 @@ class HFLLM(HarnessLLM):
         tokens = [self.inner.tok_encode(prompt) for prompt, _ in wanted]
         self.usage.add(len(wanted), sum(map(len, tokens)))
         order = sorted(range(len(wanted)), key=lambda i: -len(tokens[i]))
+        most = self.batch_tokens or tokens_of_a_pass(self.inner.model)
         batches = []
         while order:
-            rows = max(1, self.batch_tokens // len(tokens[order[0]]))
+            rows = max(1, most // len(tokens[order[0]]))
             batches.append(order[:rows])
             order = order[rows:]
         found: dict[int, OptionScores] = {}

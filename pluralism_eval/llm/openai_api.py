@@ -53,7 +53,7 @@ class Probe:
 class OpenAILLM(HarnessLLM):
     """Text and option scores from a server; see the base class for shapes."""
 
-    def __init__(self, settings: ApiSettings, name: str, batch_tokens: int = 8192) -> None:
+    def __init__(self, settings: ApiSettings, name: str, batch_tokens: int | None = None) -> None:
         super().__init__(OpenAILM(self), name, batch_tokens)
         self.settings = settings
         self.api = Api(settings)

@@ -10,11 +10,11 @@ import numpy as np
 
 from pluralism_eval import ranks, utilisation
 from pluralism_eval.cache import Store, cache_root, digest
+from pluralism_eval.llm.decoding import tokens_of_a_pass
 from pluralism_eval.metrics.entailment import Pair, read_pairs
 
 _LONGEST = 256
 """Tokens of a row: attention over all that stands in it costs more than what sharing saves beyond."""
-_BATCH_TOKENS = 4096
 
 
 class EmbeddedScorer:
@@ -122,7 +122,7 @@ class EmbeddedScorer:
         found: dict[int, list[list[float]]] = {}
         order = sorted(range(len(trees)), key=lambda i: -trees[i].size)
         while order:
-            rows = max(1, _BATCH_TOKENS // trees[order[0]].size)
+            rows = max(1, tokens_of_a_pass(self._model) // trees[order[0]].size)
             batch, order = order[:rows], order[rows:]
             found |= dict(zip(batch, self._forward([trees[i] for i in batch]), strict=True))
         return [found[i] for i in range(len(trees))]

@@ -157,7 +157,7 @@ class _Unasked(Api):
 class OpenAIStandIn(PlainStandIn, OpenAILLM):
     """Of ``llm=openai``."""
 
-    def __init__(self, inner: StandIn, name: str, batch_tokens: int) -> None:
+    def __init__(self, inner: StandIn, name: str, batch_tokens: int | None) -> None:
         HarnessLLM.__init__(self, inner, name, batch_tokens)
         assert inner.described.api is not None
         self.settings = inner.described.api
@@ -183,7 +183,7 @@ class OpenAIStandIn(PlainStandIn, OpenAILLM):
         return Probe(None, None, echo, s.top_logprobs, s.api == "chat", readout)
 
 
-def stand_in(llm: Described, lengths: Lengths, upper: bool, batch_tokens: int) -> HarnessLLM:
+def stand_in(llm: Described, lengths: Lengths, upper: bool, batch_tokens: int | None) -> HarnessLLM:
     """The LLM that methods get in a dry run; its ``inner`` is a :class:`StandIn`."""
     inner = StandIn(llm, lengths, upper)
     if llm.kind == "openai":

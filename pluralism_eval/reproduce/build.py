@@ -76,12 +76,21 @@ def _spec(target: Target, row: Row, llm: StudyLLM, options: Options) -> RunSpec:
 def run_all(
     found: Sequence[Entry], output: Path, options: Options, report: Any = print
 ) -> list[tuple[Entry, Run]]:
-    """Every run, checked together before the first begins."""
+    """Every run, in this order, checked together before the first begins.
+
+    Of each LLM's runs those that need all messages go first: they write them in one go, and the others find theirs.
+    """
     for entry in found:
         entry.spec.check()
-    done = []
+    llms = [entry.spec.llm for entry in found]
+
+    def turn(i: int) -> tuple[int, bool]:
+        return llms.index(llms[i]), found[i].spec.method != "modular_pluralism"
+
+    done = {}
     held: HarnessLLM | None = None  # runs with one LLM share the loaded model
-    for n, entry in enumerate(found, 1):
+    for n, i in enumerate(sorted(range(len(found)), key=turn), 1):
+        entry = found[i]
         known = entry.spec.finished(output)
         where = f" (finished before, read from {entry.spec.folder(output)})" if known else ""
         report(f"[{n}/{len(found)}] {entry.spec.llm.name}: {entry.row.label}{where}")
@@ -89,9 +98,9 @@ def run_all(
         if not known:
             held = held_llm(entry.spec, options)
         run = execute(entry.spec, output, options.batch_size, options.device)
-        done.append((entry, run))
+        done[i] = run
     del held
-    return done
+    return [(entry, done[i]) for i, entry in enumerate(found)]
 
 
 def held_llm(spec: RunSpec, options: Options) -> HarnessLLM:

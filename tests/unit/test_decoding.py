@@ -137,7 +137,9 @@ def test_adapters_are_mixed_in_one_batch(llama: Any) -> None:
     peft.add_adapter("b", settings)
     given = prompts()
     names = ["ab"[i % 2] for i in range(len(given))]
-    own = texts_of(peft.eval(), given, adapters=names)
+    own = texts_of(
+        peft.eval(), given, also=lambda rows: {"adapter_names": [names[i] for i in rows]}
+    )
     for i, name in enumerate(names):
         peft.set_adapter(name)
         assert own[i] == plainly(peft, given[i], 20)
@@ -182,9 +184,9 @@ def test_rows_leave_the_batch_and_others_take_their_place(
     given, sizes = prompts(64), []
     step = decoding._step
 
-    def counted(model: Any, rows: Any, *rest: Any) -> None:
-        sizes.append(len(rows.numbers))
-        step(model, rows, *rest)
+    def counted(model: Any, rows: Any, *rest: Any) -> Any:
+        sizes.append(len(rows))
+        return step(model, rows, *rest)
 
     monkeypatch.setattr(decoding, "_step", counted)
     pick = Seeded(range(64), 3.0)  # ends come at any length
@@ -226,5 +228,5 @@ def test_what_generate_alone_can_do_is_left_to_it() -> None:
 
 
 def test_rows_follow_from_memory(llama: Any) -> None:
-    assert rows_that_fit(llama, 100) == decoding.MOST_ROWS["cpu"]
+    assert rows_that_fit(llama, 100) == decoding.most_rows(llama)
     assert rows_that_fit(llama, 10**12) == 1

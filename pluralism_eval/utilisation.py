@@ -194,11 +194,12 @@ def peaks(place: tuple[str, str]) -> tuple[float, float]:
     Takes about half a second on a CPU.
     """
     if place not in _peaks:
-        _peaks[place] = _measure(*place)
+        _peaks[place] = measured_peaks(*place)
     return _peaks[place]
 
 
-def _measure(device: str, number: str) -> tuple[float, float]:
+def measured_peaks(device: str, number: str) -> tuple[float, float]:
+    """:func:`peaks`, measured now: on a shared machine they change from one moment to the next."""
     import torch
 
     dtype = getattr(torch, number)

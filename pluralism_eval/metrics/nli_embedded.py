@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.llm.decoding import tokens_of_a_pass
 from pluralism_eval.metrics.entailment import Pair, read_pairs
 
+_HEAD_POSITIONS = 256
+"""Whose logits over the vocabulary are held at once."""
 _LONGEST = 256
 """Tokens of a row: attention over all that stands in it costs more than what sharing saves beyond."""
 
@@ -140,20 +143,20 @@ class EmbeddedScorer:
             ids[row, : len(tokens)] = torch.tensor(tokens)
             depth[row, : len(tokens)] = torch.tensor(depths)
             mask[row, 0, : len(tokens), : len(tokens)] = torch.from_numpy(above)
-        found = []
+        rows = [r for r, (*_, places) in enumerate(laid) for at, _ in places for _ in at]
+        at = [place for *_, places in laid for before, _ in places for place in before]
+        wanted = [tokens[i] for tokens, _, _, places in laid for _, own in places for i in own]
         with torch.inference_mode():
             hidden = self._model.model(
                 input_ids=ids, attention_mask=mask, position_ids=depth
             ).last_hidden_state
-            for row, (tree, (tokens, _, _, places)) in enumerate(zip(trees, laid, strict=True)):
-                at = [place for before, _ in places for place in before]
-                wanted = torch.tensor([tokens[place] for _, own in places for place in own])
-                logprobs = self._model.lm_head(hidden[row, at]).float().log_softmax(-1)
-                per_token = logprobs.gather(-1, wanted[:, None])[:, 0]
-                parts = per_token.split([len(own) for _, own in places])
-                means = [float(part.mean()) for part in parts]
-                n = len(tree.tails)
-                found.append([means[i : i + n] for i in range(0, len(means), n)])
+            before = hidden[rows, at]
+            parts = [slice(i, i + _HEAD_POSITIONS) for i in range(0, len(at), _HEAD_POSITIONS)]
+            per_token = torch.cat(
+                [self._logprobs(before[part], torch.tensor(wanted[part])) for part in parts]
+            )
+        sizes = [len(own) for *_, places in laid for _, own in places]
+        means = iter([float(part.mean()) for part in torch.split(per_token, sizes)])
         alone = sum(tree.alone for tree in trees)
         computed = sum(tree.size for tree in trees)
         utilisation.prefill(
@@ -163,7 +166,12 @@ class EmbeddedScorer:
             reused=alone - computed,
             attended=sum(float(above.sum()) for _, _, above, _ in laid),
         )
-        return found
+        return [[[next(means) for _ in tree.tails] for _ in tree.heads] for tree in trees]
+
+    def _logprobs(self, hidden: Any, wanted: Any) -> Any:
+        """[n] log-probability of the tokens ``wanted`` [n] after ``hidden`` [n, width]."""
+        logits = self._model.lm_head(hidden).float()
+        return logits.gather(-1, wanted[:, None])[:, 0] - logits.logsumexp(-1)
 
 
 @dataclass

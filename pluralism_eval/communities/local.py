@@ -86,30 +86,10 @@ class LocalModel:
         self, model: Any, rows: Sequence[Sequence[int]], more: Mapping[str, Any] | None = None
     ) -> Any:
         """[n_rows, vocabulary] float32 logits of the next token."""
-        import torch
+        from pluralism_eval.llm.forward import next_logits
 
-        ids, mask = self._padded(rows, self._eos()[0])
-        with torch.inference_mode():
-            output = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                use_cache=False,
-                **(more or {}),
-            )
-        return output.logits[:, -1].float()
-
-    def _padded(self, rows: Sequence[Sequence[int]], eos: int) -> tuple[Any, Any]:
-        import torch
-
-        longest, pad, device = max(map(len, rows)), self._pad(eos), self.model.device
-        ids = [[pad] * (longest - len(row)) + list(row) for row in rows]
-        mask = [[0] * (longest - len(row)) + [1] * len(row) for row in rows]
-        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-    def _pad(self, eos: int) -> int:
-        pad = self.tokenizer.pad_token_id
-        return eos if pad is None else int(pad)
+        logits, _ = next_logits(model, rows, use_cache=False, **(more or {}))
+        return logits.float()
 
     def _decode(self, new: list[int], eos: list[int], prompt_tokens: int) -> Output:
         end = next((i for i, token in enumerate(new) if token in eos), None)

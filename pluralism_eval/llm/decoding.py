@@ -235,8 +235,9 @@ def _admit(
     Returns:
         (their logits, the first one's place).
     """
-    import torch
     from transformers import DynamicCache
+
+    from pluralism_eval.llm.forward import next_logits
 
     numbers: list[int] = []
     longest, room = 0, tokens_of_a_pass(model)
@@ -245,25 +246,20 @@ def _admit(
         if numbers and longest * (len(numbers) + 1) > room:
             break
         numbers.append(number)
-    lengths = [len(prompts[i]) for i in numbers]
-    longest = max(lengths)
-    ids = [[0] * (longest - len(prompts[i])) + list(prompts[i]) for i in numbers]
-    mask = torch.tensor([[0] * (longest - n) + [1] * n for n in lengths], device=model.device)
-    output = model(
-        input_ids=torch.tensor(ids, device=model.device),
-        attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+    logits, output = next_logits(
+        model,
+        [prompts[i] for i in numbers],
         past_key_values=DynamicCache(),
         use_cache=True,
-        logits_to_keep=1,
         **also(numbers),
     )
+    lengths = [len(prompts[i]) for i in numbers]
     utilisation.prefill(_bare(model), lengths, len(numbers))
     begun = len(under_way)
     under_way.join(numbers, lengths, output.past_key_values)
     for _ in numbers:
         waiting.popleft()
-    return output.logits[:, -1], begun
+    return logits, begun
 
 
 def _step(model: Any, under_way: Rows, also: Callable[[Sequence[int]], Mapping[str, Any]]) -> Any:

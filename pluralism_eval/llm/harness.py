@@ -415,26 +415,10 @@ class HFLLM(HarnessLLM):
         return ids
 
     def _next_token_logprobs(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        import torch
+        from pluralism_eval.llm.forward import next_logits
 
-        longest = max(len(row) for row in rows)
-        pad = self.inner.tokenizer.pad_token_id or 0
-        ids = torch.tensor(
-            [[pad] * (longest - len(row)) + list(row) for row in rows], device=self.inner.device
-        )
-        mask = torch.tensor(
-            [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=self.inner.device
-        )
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        with torch.inference_mode():
-            output = self.inner.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                logits_to_keep=1,
-                use_cache=False,
-            )
-            logprobs: np.ndarray = output.logits[:, -1].float().log_softmax(-1).cpu().numpy()
+        logits, _ = next_logits(self.inner.model, rows, use_cache=False)
+        logprobs: np.ndarray = logits.float().log_softmax(-1).cpu().numpy()
         utilisation.prefill(self.inner.model, [len(row) for row in rows], len(rows))
         broken = int(np.isnan(logprobs).any(axis=-1).sum())
         if broken:  # one +inf, or no finite logit at all, makes a row NaN as well

@@ -51,18 +51,20 @@ class Rows:
         return [self.end - first for first in self._first]
 
     def join(self, numbers: Sequence[int], lengths: Sequence[int], cache: Cache) -> None:
-        """Rows whose prompts are in ``cache``, padded on the left."""
+        """Rows whose prompts are in ``cache``, padded on the right."""
         if not self._layers:
             self._layers = [_Layer(self, self._buffer(like.keys), self._buffer(like.values)) for like in cache.layers]  # fmt: skip
-        places = slice(len(self), len(self) + len(numbers))
+        begun = len(self)
+        places = slice(begun, begun + len(numbers))
         self.numbers += numbers
         self.new += [[] for _ in numbers]
         self._first += [self.end - length for length in lengths]
         for mine, theirs in zip(self._layers, cache.layers, strict=True):
-            begin = self.end - theirs.keys.shape[-2]
             for own, given in ((mine.keys, theirs.keys), (mine.values, theirs.values)):
-                own[places, :, begin : self.end] = given
-                own[places, :, self.start : begin] = 0  # masked, but not a number would spread
+                # what is masked must be a number all the same
+                own[places, :, self.start : self.end] = 0
+                for place, row, length in zip(range(begun, len(self)), given, lengths, strict=True):
+                    own[place, :, self.end - length : self.end] = row[:, :length]
 
     def leave(self, places: Sequence[int]) -> None:
         """These rows are done."""

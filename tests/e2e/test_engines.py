@@ -49,7 +49,7 @@ def server(llm: Any) -> Iterator[str]:
             else:
                 local = engine._local
                 ((_, out),) = local.sample(
-                    local.model, [local.tokens(body["prompt"])], [0], sampling, None
+                    local.model, [local.tokens(body["prompt"])], [0], sampling
                 )
         return out.text, out.n_tokens, "stop" if out.stopped else "length", None
 
@@ -82,7 +82,7 @@ def queries() -> list[Query]:
 def test_a_name_that_secretly_answers_as_the_base_is_found(
     server: str, llm: Any, queries: list[Query], tmp_path: Path
 ) -> None:
-    names = [c.name for c in load_pool("embedded")]
+    names = [c.name for c in load_pool("embedded")][:2]
     pool = pool_of(tmp_path, [served(server, name) for name in [*names, SECRET]])
     with pytest.raises(PluralismError, match=f"{SECRET}: .* answers as its base 'base'") as caught:
         pool.check(queries, llm)
@@ -92,15 +92,18 @@ def test_a_name_that_secretly_answers_as_the_base_is_found(
 def test_a_zeroed_adapter_is_found_alive_or_dead_by_its_logits(llm: Any, tmp_path: Path) -> None:
     """Beyond the file check: weights that pass it and do nothing once they are loaded."""
     members = adapters.resolve_all(load_pool("embedded/news_left"))
-    engine = LoraEngine("embedded", members, llm)
-    assert engine.prove(["news_left"])["news_left"]["max_abs_difference"] > 0.1
+
+    def engine() -> LoraEngine:
+        return LoraEngine("embedded", members, llm)
+
+    assert engine().prove(["news_left"])["news_left"]["max_abs_difference"] > 0.1
     with pytest.MonkeyPatch.context() as patch:
-        for name, parameter in engine._peft.named_parameters():
+        for name, parameter in engine()._peft.named_parameters():
             if "lora_B" in name and ".news_left." in name:
                 patch.setattr(parameter, "data", parameter.data * 0)
         with pytest.raises(PluralismError, match="news_left: its logits equal the base model's"):
-            engine.prove(["news_left"])
-    assert engine.prove(["news_left"])["news_left"]["max_abs_difference"] > 0.1
+            engine().prove(["news_left"])
+    assert engine().prove(["news_left"])["news_left"]["max_abs_difference"] > 0.1
 
 
 def test_engines_mix_in_one_pool(

@@ -96,7 +96,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
     assert main(arguments) == 130
     assert "what was finished is kept" in capsys.readouterr().err
     assert main(arguments) == 0
-    assert seen == ["vanilla", "prompting", "prompting", "moe", "modular_pluralism"]
+    assert seen == ["modular_pluralism", "vanilla", "vanilla", "prompting", "moe"]
     assert main(arguments) == 0
     assert len(seen) == 5
 

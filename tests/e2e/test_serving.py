@@ -431,7 +431,7 @@ def server(llm: Any) -> Iterator[str]:
             else:
                 local = engine._local
                 ((_, out),) = local.sample(
-                    local.model, [local.tokens(body["prompt"])], [0], sampling, None
+                    local.model, [local.tokens(body["prompt"])], [0], sampling
                 )
         return out.text, out.n_tokens, "stop" if out.stopped else "length", None
 

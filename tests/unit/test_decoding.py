@@ -24,6 +24,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from pluralism_eval import utilisation
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import decoding
+from pluralism_eval.llm import rows as under_way
 from pluralism_eval.llm.decoding import Greedy, Seeded, can_decode, decode, is_plain, rows_that_fit
 
 VOCABULARY, EOS = 48, 7
@@ -195,6 +196,21 @@ def test_rows_leave_the_batch_and_others_take_their_place(
     together = sum(max(lengths[i : i + 8]) - 1 for i in range(0, 64, 8))
     assert len(sizes) < 0.8 * together
     assert sum(sizes) == sum(lengths) - 64
+
+
+@pytest.mark.parametrize("spare", [1, 5, 64])
+def test_columns_are_used_again(llama: Any, monkeypatch: pytest.MonkeyPatch, spare: int) -> None:
+    """Many more steps than a text has, in memory that begins with no numbers."""
+    monkeypatch.setattr(under_way, "_SPARE", spare)
+    moves, move = [], under_way.Rows._to_the_front
+    monkeypatch.setattr(under_way.Rows, "_to_the_front", lambda self: (moves.append(1), move(self)))
+    buffer = under_way.Rows._buffer
+    monkeypatch.setattr(
+        under_way.Rows, "_buffer", lambda self, like: buffer(self, like).fill_(torch.nan)
+    )
+    given = prompts(40)
+    assert texts_of(llama, given, rows=3) == [plainly(llama, row, 20) for row in given]
+    assert len(moves) > (0 if spare == 64 else 3)
 
 
 def test_what_is_counted_is_what_was_computed(llama: Any) -> None:

@@ -107,12 +107,12 @@ def is_plain(generation_config: Any) -> bool:
     )
 
 
-def tokens_of_a_pass(model: Any) -> int:
+def tokens_of_a_pass(device: Any) -> int:
     """Prompt tokens, padding included, of one forward pass: beyond them more gain nothing.
 
     On CPUs less: between two layers a pass should stay in the processor's cache.
     """
-    return _TOKENS_OF_A_PASS.get(model.device.type, _TOKENS_OF_A_PASS["cpu"])
+    return _TOKENS_OF_A_PASS.get(str(device).partition(":")[0], _TOKENS_OF_A_PASS["cpu"])
 
 
 def most_rows(model: Any) -> int:
@@ -240,7 +240,7 @@ def _admit(
     from pluralism_eval.llm.forward import next_logits
 
     numbers: list[int] = []
-    longest, room = 0, tokens_of_a_pass(model)
+    longest, room = 0, tokens_of_a_pass(model.device)
     for number in itertools.islice(waiting, rows - len(under_way)):
         longest = max(longest, len(prompts[number]))
         if numbers and longest * (len(numbers) + 1) > room:

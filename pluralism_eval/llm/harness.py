@@ -372,7 +372,7 @@ class HFLLM(HarnessLLM):
         tokens = [self.inner.tok_encode(prompt) for prompt, _ in wanted]
         self.usage.add(len(wanted), sum(map(len, tokens)))
         order = sorted(range(len(wanted)), key=lambda i: -len(tokens[i]))
-        most = self.batch_tokens or tokens_of_a_pass(self.inner.model)
+        most = self.batch_tokens or tokens_of_a_pass(self.inner.device)
         batches = []
         while order:
             rows = max(1, most // len(tokens[order[0]]))

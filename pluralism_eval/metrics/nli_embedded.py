@@ -125,7 +125,7 @@ class EmbeddedScorer:
         found: dict[int, list[list[float]]] = {}
         order = sorted(range(len(trees)), key=lambda i: -trees[i].size)
         while order:
-            rows = max(1, tokens_of_a_pass(self._model) // trees[order[0]].size)
+            rows = max(1, tokens_of_a_pass(self._model.device) // trees[order[0]].size)
             batch, order = order[:rows], order[rows:]
             found |= dict(zip(batch, self._forward([trees[i] for i in batch]), strict=True))
         return [found[i] for i in range(len(trees))]

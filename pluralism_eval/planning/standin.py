@@ -28,6 +28,8 @@ _CHOICE_STOP = ["\n"]
 class StandIn(LM):
     """lm-eval's view: texts of the expected length, or of the longest allowed."""
 
+    device = "cpu"  # batches of any size ask the same
+
     def __init__(self, llm: Described, lengths: Lengths, upper: bool) -> None:
         """
         Args:

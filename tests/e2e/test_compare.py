@@ -26,7 +26,7 @@ TABLES = {"overview", "table1", "table10"}
 
 def arguments(folder: Path) -> list[str]:
     return [
-        "compare", "--methods", "vanilla,modular_pluralism", "--tasks", "vk,moralchoice", "--limit", "2",
+        "compare", "--methods", "vanilla,modular_pluralism", "--tasks", "vk,moralchoice", "--limit", "1",
         "--set", "message_max_tokens=6", "--set", "message_batch=6", "--set", f"messages={folder / 'store'}",
         "--output", str(folder / "out"),
     ]  # fmt: skip
@@ -65,8 +65,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     killed_when(folder, lambda: messages_in(folder / "store") >= 1)
     assert not list(folder.glob("out/runs/*/study.json"))
-    # six communities: two vk docs, two docs in two orders
-    assert 0 < messages_in(folder / "store") < 36
+    # six communities: a vk doc, and another in two orders
+    assert 0 < messages_in(folder / "store") < 18
     killed_when(folder, lambda: any(folder.glob("out/runs/*/study.json")))
     assert len(list(folder.glob("out/runs/*/study.json"))) == 1
     assert main(arguments(folder)) == 0
@@ -171,7 +171,7 @@ def test_a_study_file_of_llms_alignments_and_pools(
     given = ["compare", "--study", str(study), "--output", str(tmp_path / "out")]
     assert main(given) == 0
     shown = capsys.readouterr().out
-    assert "[6/6] other: modular_pluralism (embedded-social_right)" in shown
+    assert "[6/6] other: vanilla" in shown
     rows = list(csv.DictReader((tmp_path / "out" / "tables" / "table10.csv").open()))
     assert {(row["section"], row["row"]) for row in rows if row["kind"] == "system"} == {
         (llm, method)

@@ -21,7 +21,7 @@ from pluralism_eval.metrics.entailment import check_accuracy
 from pluralism_eval.plugin import METHODS
 from pluralism_eval.usage import Usage
 
-DOCS = int(os.environ.get("PLURALISM_EVAL_TEST_RANK_DOCS", "2"))
+DOCS = int(os.environ.get("PLURALISM_EVAL_TEST_RANK_DOCS", "1"))
 SIZES = [int(n) for n in os.environ.get("PLURALISM_EVAL_TEST_RANKS", "1,3").split(",")]
 SCRIPT = """
 import json, os, sys

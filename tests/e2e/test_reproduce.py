@@ -13,7 +13,7 @@ from pluralism_eval.cli import main
 from pluralism_eval.reproduce.targets import TARGETS
 
 pytestmark = pytest.mark.model
-SMALL = ["--limit", "2", "--set", "message_max_tokens=4", "--gen", "max_gen_toks=8"]
+SMALL = ["--limit", "1", "--set", "message_max_tokens=4", "--gen", "max_gen_toks=8"]
 
 
 @pytest.fixture(scope="module")

@@ -140,7 +140,7 @@ def test_a_premise_is_computed_once_for_its_hypotheses(
     pairs = [(p, h) for p in ("a b c a b c b", "c a", "b") for h in ("a", "b c", "c a b a", "b b")]
     alone = np.array([own._readings([pair])[0] for pair in pairs])
     monkeypatch.setattr(nli_embedded, "_LONGEST", longest)
-    monkeypatch.setattr(nli_embedded, "tokens_of_a_pass", lambda model: 2 * longest)
+    monkeypatch.setattr(nli_embedded, "tokens_of_a_pass", lambda device: 2 * longest)
     before = utilisation.snapshot()
     np.testing.assert_allclose(own._readings(pairs), alone, atol=1e-4)
     (work,) = utilisation.since(before).values()

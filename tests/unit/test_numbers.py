@@ -246,13 +246,18 @@ class Logits:
         self.rows = rows
         self.tokenizer = Tokenizer(texts)
 
-        def model(input_ids: Any, **_: Any) -> Any:
-            import torch
+        self.model = self
+        self._pluralism_shape = Shape(1, 1, 1, 1, 4, ("cpu", "float32"))
 
-            return SimpleNamespace(logits=torch.tensor([[rows[int(row[-2])]] for row in input_ids]))
+    def __call__(self, input_ids: Any, **_: Any) -> Any:
+        import torch
 
-        model._pluralism_shape = Shape(1, 1, 1, 1, 4, ("cpu", "float32"))  # type: ignore[attr-defined]
-        self.model = model
+        return SimpleNamespace(
+            logits=torch.tensor([[self.rows[int(row[-2])]] for row in input_ids])
+        )
+
+    def get_output_embeddings(self) -> None:
+        return None
 
     def tok_encode(self, text: str) -> list[int]:
         return [int(text), 3]

@@ -110,6 +110,12 @@ def test_a_sample_depends_on_its_seed_and_prompt_alone(llama: Any, top_p: float)
     assert texts_of(llama, given, Seeded([s + 1 for s in seeds], 1.0, top_p)) != alone
 
 
+def test_a_seed_draws_the_same_with_every_version_of_torch() -> None:
+    pick = Seeded(range(8), 1.0)
+    assert pick(range(8), torch.zeros(8, 1000)).tolist() == [436, 510, 680, 246, 286, 898, 495, 855]
+    assert pick(range(8), torch.zeros(8, 1000)).tolist() == [863, 164, 270, 70, 709, 871, 584, 142]
+
+
 def test_samples_follow_the_models_distribution(llama: Any) -> None:
     row, n = prompts()[0], 4000
     p = llama(torch.tensor([row])).logits[0, -1].div(0.8).softmax(-1)

@@ -27,7 +27,7 @@ from pluralism_eval.settings import parse
 from tests.conftest import AUTHORS_INPUTS, needs_authors_inputs
 
 pytestmark = pytest.mark.model
-LIMIT = int(os.environ.get("PLURALISM_EVAL_TEST_LIMIT", "2"))
+LIMIT = int(os.environ.get("PLURALISM_EVAL_TEST_LIMIT", "1"))
 TOKENS = 8
 FOREIGN = Path(__file__).parent / "foreign"
 

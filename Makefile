@@ -33,7 +33,7 @@ coverage: $(VENV)/.ready
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
 
-# Our speed against the plain algorithm, lm-eval's hf and the floor; our own code alone (about 20 minutes on 2 cores).
+# Our speed against the plain algorithm, lm-eval's hf and the floor; our own code alone (half an hour for the first on 2 cores).
 bench: $(VENV)/.ready
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.overhead --docs 100 1000 10000 28763 --json results/bench/overhead.json

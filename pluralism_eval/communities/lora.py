@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from pluralism_eval.communities.local import LocalModel
 from pluralism_eval.communities.mixed import MixedAdapters, can_mix
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm.harness import HarnessLLM
+
+log = logging.getLogger(__name__)
 
 
 class LoraEngine:
@@ -36,6 +39,10 @@ class LoraEngine:
         self._peft = _attach(self._local.model, adapters)
         names = list(adapters)
         self._mixed = MixedAdapters(self._peft, names) if can_mix(self._peft, names) else None
+        if self._mixed is None:
+            log.warning(
+                "More than LoRA of linear layers: PEFT computes the adapters of a batch one by one, more slowly"
+            )
 
     def chunk(self, n_jobs: int) -> int:
         return self._local.chunk(n_jobs)

@@ -18,8 +18,7 @@ from pluralism_eval.errors import PluralismError
 class MixedAdapters:
     """What PEFT's ``adapter_names`` computes, with all adapters in two matrix products a layer.
 
-    PEFT goes through the adapters one by one in every layer: with six of them that takes longer than a
-    decoding step of a small model, and most of the time of a step on a GPU.
+    PEFT goes through the adapters one by one in every layer.
     """
 
     def __init__(self, peft: Any, names: Sequence[str]) -> None:

@@ -108,7 +108,7 @@ def is_plain(generation_config: Any) -> bool:
 
 
 def tokens_of_a_pass(device: Any) -> int:
-    """Prompt tokens, padding included, of one forward pass: beyond them more gain nothing.
+    """Prompt tokens, padding included, of one forward pass: a bound on what it holds.
 
     On CPUs less: between two layers a pass should stay in the processor's cache.
     """
@@ -116,7 +116,7 @@ def tokens_of_a_pass(device: Any) -> int:
 
 
 def most_rows(model: Any) -> int:
-    """Rows beyond which a step gains nothing by more of them."""
+    """Rows written at once where memory holds more."""
     return _MOST_ROWS.get(model.device.type, _MOST_ROWS["cpu"])
 
 
@@ -204,9 +204,10 @@ def decode(
                     "or max_gen_toks, or load the model in 16 bits (dtype=bfloat16)"
                 ) from error
             log.warning("Out of memory: going on with %d texts at once", rows)
-            for number in sorted(under_way.numbers if under_way else (), reverse=True):
+            again = list(under_way.numbers) if under_way is not None else []
+            for number in again:
                 pick.restart(number)
-                waiting.appendleft(number)
+            waiting = deque(sorted({*waiting, *again}))  # some may have been about to join
             under_way = None
             torch.cuda.empty_cache()
             continue

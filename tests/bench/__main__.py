@@ -110,7 +110,7 @@ def bench(sizes: Sizes, folder: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="a smoke test of about a minute")
+    add("--quick", action="store_true", help="a smoke test of about two minutes")
     add(
         "--full",
         action="store_true",

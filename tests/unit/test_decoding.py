@@ -184,6 +184,27 @@ def test_out_of_memory_halves_the_batch_and_changes_no_text(
         texts_of(model, given, max_new=40, rows=8)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_out_of_memory_while_rows_join_loses_and_repeats_none(
+    llama: Any, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    join = under_way.Rows.join
+
+    def limited(self: Any, *given: Any) -> None:
+        if late:
+            join(self, *given)
+        if len(self) + (0 if late else len(given[0])) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if not late:
+            join(self, *given)
+
+    monkeypatch.setattr(under_way.Rows, "join", limited)
+    given = prompts()
+    found = list(decode(llama, given, Greedy(), max_new=20, eos=[EOS], rows=12))
+    assert sorted(number for number, _ in found) == list(range(len(given)))
+    assert all(new == plainly(llama, given[number], 20) for number, new in found)
+
+
 def test_rows_leave_the_batch_and_others_take_their_place(
     llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

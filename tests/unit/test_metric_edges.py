@@ -79,7 +79,7 @@ def by_hand(scorer: Any, head: str, tail: str) -> float:
 
 def test_the_readings_of_a_pair_are_likelihoods_by_hand(scorer: Any) -> None:
     own = scorer()
-    found = own._readings(PAIRS)
+    found = own.readings(PAIRS)
     for row, (premise, hypothesis) in zip(found, PAIRS, strict=True):
         affirmed = by_hand(own, f"{premise} In other words,", hypothesis)
         denied = by_hand(own, f"{premise} It is not true that", hypothesis)
@@ -100,20 +100,20 @@ def test_calibration_is_done_once_and_depends_on_the_model_and_its_wording(
     assert probabilities.shape == (4, 3)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     calibration = read_pairs("nli_calibration.jsonl")
-    readings = first._readings([pair for pair, _ in calibration])
+    readings = first.readings([pair for pair, _ in calibration])
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scale = StandardScaler().fit(readings)
     fit = LogisticRegression(C=0.1, max_iter=1000).fit(scale.transform(readings), [label for _, label in calibration])  # fmt: skip
-    expected = fit.predict_proba(scale.transform(first._readings(PAIRS)))
+    expected = fit.predict_proba(scale.transform(first.readings(PAIRS)))
     np.testing.assert_allclose(probabilities, expected, atol=1e-3)
     with monkeypatch.context() as patch:
         patch.setattr(scorer, "_likelihood", lambda *_: pytest.fail("read again"))
         again = scorer()
     assert again.identity == first.identity
     np.testing.assert_allclose(again.probabilities(PAIRS), probabilities, atol=1e-5)
-    assert len(again._kept_readings([])) == 66
+    assert len(again._calibration([])) == 66
     monkeypatch.setattr(scorer, "_ALONE", "Say:")
     assert scorer().identity != first.identity
 
@@ -138,11 +138,11 @@ def test_a_premise_is_computed_once_for_its_hypotheses(
     """Rows of any length give what pairs give one by one, and count what was saved."""
     own = scorer()
     pairs = [(p, h) for p in ("a b c a b c b", "c a", "b") for h in ("a", "b c", "c a b a", "b b")]
-    alone = np.array([own._readings([pair])[0] for pair in pairs])
+    alone = np.array([own.readings([pair])[0] for pair in pairs])
     monkeypatch.setattr(nli_embedded, "_LONGEST", longest)
     monkeypatch.setattr(nli_embedded, "tokens_of_a_pass", lambda device: 2 * longest)
     before = utilisation.snapshot()
-    np.testing.assert_allclose(own._readings(pairs), alone, atol=1e-4)
+    np.testing.assert_allclose(own.readings(pairs), alone, atol=1e-4)
     (work,) = utilisation.since(before).values()
     tokens = own._tokenizer
     whole = sum(

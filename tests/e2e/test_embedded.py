@@ -282,7 +282,9 @@ def test_the_shipped_calibration_is_how_the_model_reads_the_pairs() -> None:
     """Every eighth pair read again (all of them: `make calibration`)."""
     shipped = json.loads(nli_embedded.SHIPPED.read_text())
     pairs = [pair for pair, _ in read_pairs("nli_calibration.jsonl")]
-    with pytest.MonkeyPatch.context() as patch:  # nothing is read to calibrate, nor asked of a cache
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # nothing is read to calibrate, nor asked of a cache
         patch.setattr(nli_embedded, "Store", lambda *_: pytest.fail("not the package's readings"))
         scorer = nli_embedded.EmbeddedScorer()
     assert len(shipped["readings"]) == len(pairs) == 66

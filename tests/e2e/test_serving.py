@@ -410,6 +410,7 @@ def test_two_nodes_join_through_ray_before_vllm_starts(tmp_path: Path) -> None:
 
 POOL = "embedded/news_left+embedded/social_right"
 
+
 @pytest.fixture(scope="module")
 def llm() -> Any:
     return load_llm(parse("vanilla", {}), batch_size=1)

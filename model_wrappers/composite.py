@@ -33,7 +33,6 @@ from pluralism_eval.cache import digest
 from pluralism_eval.communities.pool import CommunityPool, make_pool
 from pluralism_eval.distribution import read
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.llm.harness import as_texts
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.presets import get_preset
 from pluralism_eval.prompts import Prompts
@@ -137,11 +136,7 @@ class CompositeLM(LM):
             requests_, self.settings, self.preset, self.resolved
         )
         plain = [i for i, (q, _) in enumerate(places) if self.passes_through(queries[q])]
-        direct = dict(
-            zip(
-                plain, self._inner_call("loglikelihood", [requests_[i] for i in plain]), strict=True
-            )
-        )
+        direct = dict(zip(plain, self._direct_scores([requests_[i] for i in plain]), strict=True))
         self._record_direct([requests_[i] for i in plain], list(direct.values()))
         composed = [i for i in range(len(queries)) if not self.passes_through(queries[i])]
         if any(readouts.needs_logprobs(queries[i]) for i in composed):
@@ -156,13 +151,7 @@ class CompositeLM(LM):
     def generate_until(self, requests_: list[Any], disable_tqdm: bool = False) -> list[str]:
         queries = requests.text_queries(requests_, self.settings, self.preset)
         plain = [i for i, query in enumerate(queries) if self.passes_through(query)]
-        direct = dict(
-            zip(
-                plain,
-                self._inner_call("generate_until", [requests_[i] for i in plain]),
-                strict=True,
-            )
-        )
+        direct = dict(zip(plain, self._direct_texts([requests_[i] for i in plain]), strict=True))
         self._record_direct([requests_[i] for i in plain], list(direct.values()))
         rest = [i for i in range(len(queries)) if i not in direct]
         answers = dict(zip(rest, self._answer_all([queries[i] for i in rest]), strict=True))
@@ -254,19 +243,20 @@ class CompositeLM(LM):
                     return why
         return ""
 
-    def _inner_call(self, name: str, requests_: list[Any]) -> list[Any]:
+    def _direct_scores(self, requests_: list[Any]) -> list[tuple[float, bool]]:
         """The inner model's own answer to lm-eval's own requests (chat templating done)."""
         if not requests_:
             return []
         rendered = [requests.render_direct(r, self.llm) for r in requests_]
-        results: list[Any] = getattr(self.inner, name)(rendered)
-        texts = []
-        if name == "generate_until":
-            results = texts = as_texts(self.llm.name, results, len(rendered))
-        else:
-            readouts.check_logprobs(self.llm.name, [[float(value)] for value, *_ in results])
-        self.llm.count([r.args[0] for r in rendered], texts)
+        results: list[tuple[float, bool]] = self.inner.loglikelihood(rendered)
+        readouts.check_logprobs(self.llm.name, [[float(value)] for value, *_ in results])
+        self.llm.count([r.args[0] for r in rendered])
         return results
+
+    def _direct_texts(self, requests_: list[Any]) -> list[str]:
+        """As :meth:`_direct_scores`."""
+        rendered = [requests.render_direct(r, self.llm) for r in requests_]
+        return self.llm.generate_until(rendered) if rendered else []
 
     def _record_direct(self, requests_: Sequence[Any], responses: Sequence[Any]) -> None:
         for request, response in zip(requests_, responses, strict=True):

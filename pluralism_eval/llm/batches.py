@@ -74,14 +74,19 @@ def _in_order(
     return [found[i] for i in range(len(found))]
 
 
-def generation_batches(inner: Any, requests: Sequence[Any], size: int) -> list[list[int]]:
-    """Indices of ``requests`` as ``HFLM.generate_until`` batches them: equal settings, longest first."""
+def equal_settings(requests: Sequence[Any]) -> list[list[int]]:
+    """Indices of ``requests`` by their generation settings."""
     groups: dict[str, list[int]] = {}
     for i, request in enumerate(requests):
         groups.setdefault(repr(sorted(request.args[1].items())), []).append(i)
+    return list(groups.values())
+
+
+def generation_batches(inner: Any, requests: Sequence[Any], size: int) -> list[list[int]]:
+    """Indices of ``requests`` as ``HFLM.generate_until`` batches them: equal settings, longest first."""
     tokens = {text: len(inner.tok_encode(text)) for text in {r.args[0]: None for r in requests}}
     batches = []
-    for group in groups.values():
+    for group in equal_settings(requests):
         group.sort(key=lambda i: (-tokens[requests[i].args[0]], requests[i].args[0]))
         batches += [group[start : start + size] for start in range(0, len(group), size)]
     return batches

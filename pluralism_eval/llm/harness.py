@@ -17,7 +17,7 @@ from pluralism_eval import progress, ranks, utilisation
 from pluralism_eval.cache import digest
 from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.llm.batches import fixed_size, generation_batches
+from pluralism_eval.llm.batches import equal_settings, fixed_size, generation_batches
 from pluralism_eval.llm.decoding import (
     Greedy,
     can_decode,
@@ -70,12 +70,12 @@ class HarnessLLM:
         """One continuation per prompt; ``settings`` are lm-eval's ``gen_kwargs``."""
         if not prompts:
             return []
-        requests = [
-            self._instance("generate_until", (prompt, dict(settings)), i)
-            for i, prompt in enumerate(prompts)
-        ]
-        texts = as_texts(self.name, self.inner.generate_until(requests), len(prompts))
-        self.count(prompts, texts)
+        return self.generate_until(self._instances(prompts, settings))
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """The texts that lm-eval's own ``requests`` ask for, each with generation settings of its own."""
+        texts = as_texts(self.name, self.inner.generate_until(list(requests)), len(requests))
+        self.count([request.args[0] for request in requests], texts)
         return texts
 
     def sample(
@@ -220,6 +220,12 @@ class HarnessLLM:
         new = sum(self.count_tokens(text) for text in texts)
         self.usage.add(len(prompts), sum(tokens[prompt] for prompt in prompts), new)
 
+    def _instances(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[Any]:
+        return [
+            self._instance("generate_until", (prompt, dict(settings)), i)
+            for i, prompt in enumerate(prompts)
+        ]
+
     @staticmethod
     def _instance(kind: str, arguments: tuple[Any, ...], index: int) -> Any:
         from lm_eval.api.instance import Instance
@@ -255,22 +261,15 @@ class HFLLM(HarnessLLM):
         self._by_text: dict[str, list[int]] | None = None
 
     def generate(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-        """See the base class; greedy texts in batches of our own, as many rows as the device's memory holds.
+        """See the base class; samples are seeded a batch, by torch's seed and the batch.
 
-        Samples are seeded a batch, by torch's seed and the batch. They do not depend on what was drawn before,
-        in this process or another.
+        They do not depend on what was drawn before, in this process or another.
         """
-        if not prompts:
-            return []
-        if not settings.get("do_sample"):
-            texts = self._greedy(prompts, settings)
-            return super().generate(prompts, settings) if texts is None else texts
+        if not prompts or not settings.get("do_sample"):
+            return super().generate(prompts, settings)
         import torch
 
-        requests = [
-            self._instance("generate_until", (prompt, dict(settings)), i)
-            for i, prompt in enumerate(prompts)
-        ]
+        requests = self._instances(prompts, settings)
         found: dict[int, str] = {}
         with fixed_size(self.inner) as size:
             batches = generation_batches(self.inner, requests, size)
@@ -288,6 +287,21 @@ class HFLLM(HarnessLLM):
         texts = [found[i] for i in range(len(prompts))]
         self.count(prompts, texts)
         return texts
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """See the base class; greedy texts in batches of our own, as many rows as the device's memory holds.
+
+        The others as ``HFLM`` draws them: by ``batch_size``, from one stream of random numbers.
+        """
+        found: dict[int, str] = {}
+        for group in equal_settings(requests):
+            texts = self._greedy([requests[i].args[0] for i in group], requests[group[0]].args[1])
+            found |= dict(zip(group, texts or (), strict=texts is not None))
+        rest = [i for i in range(len(requests)) if i not in found]
+        if rest:
+            drawn = super().generate_until([requests[i] for i in rest])
+            found |= dict(zip(rest, drawn, strict=True))
+        return [found[i] for i in range(len(requests))]
 
     def _greedy(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str] | None:
         """The texts of ``HFLM.generate_until``; None where they need more than greedy decoding."""

@@ -58,7 +58,7 @@ def studies(folder: Path, sizes: Sizes) -> tuple[dict[str, Any], Asked]:
                    "prompt_tokens": phases[0][name]["prompt_tokens"], "new_tokens": phases[0][name]["new_tokens"]}
             for name in PHASES
         },
-        "calls": study.calls(), "direct_responses": asked.direct,
+        "calls": study.calls(),
         "rerun": {"seconds": rerun, "runs_repeated": not unchanged},
         "stored_messages": {"seconds": second, "calls": study.calls("second")},
         "peak_gb": peak_gb(resource.RUSAGE_CHILDREN),

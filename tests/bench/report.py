@@ -64,15 +64,14 @@ def _equal(phases: Mapping[str, Row]) -> str:
 def _study(found: Row) -> list[str]:
     study, sizes = found["study"], found["sizes"]
     times = [estimate(row["plain"], study["phases"][name]["questions"]) for name, row in found["phases"].items()]  # fmt: skip
-    direct = estimate(found["phases"]["responses"]["plain"], study["direct_responses"])
-    plain = sum(t for t, _ in [*times, direct])
-    error = math.sqrt(sum(e * e for _, e in [*times, direct]))
+    plain = sum(t for t, _ in times)
+    error = math.sqrt(sum(e * e for _, e in times))
     measured = "measured" if not error else f"± {error:.0f} (standard error), from the seconds of the questions above"  # fmt: skip
     lines = [
         f"## A whole study: `{study['command']}`", "",
         f"{len(sizes['methods'].split(','))} methods on {len(sizes['tasks'].split(','))} tasks, nothing kept from before, {len(study['seconds'])} times: "
         f"{three(study['seconds'], 1)} s with start-up, loading, scoring and report. The models' work alone by the plain algorithm, models loaded: "
-        f"{plain:.0f} s, {measured}, {direct[0]:.0f} s of it for vanilla's {study['direct_responses']} responses, which lm-eval's `hf` writes in ours. Plain / ours: {three([plain / s for s in study['seconds']])}. Peak memory of ours {study['peak_gb']:.2f} GB.",
+        f"{plain:.0f} s, {measured}. Plain / ours: {three([plain / s for s in study['seconds']])}. Peak memory of ours {study['peak_gb']:.2f} GB.",
         "", "| phase | questions | ours (s) | plain (s) | plain / ours | floor / ours |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for (name, row), (seconds, _) in zip(study["phases"].items(), times, strict=True):

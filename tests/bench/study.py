@@ -71,13 +71,11 @@ class Asked:
     """(community, prompt); each once, since runs share them"""
     selection: list[str] = field(default_factory=list)
     responses: list[str] = field(default_factory=list)
-    direct: int = 0
-    """Responses of the bare model, which lm-eval's ``hf`` writes in our study too, outside its phases."""
     options: list[tuple[str, int]] = field(default_factory=list)
     """(prompt, number of options)"""
     entailment: list[tuple[str, str]] = field(default_factory=list)
     """(premise, hypothesis); each once, since runs share them: of responses, of queries as a baseline, of messages
-    with responses, of the scorer's check set, and of its calibration"""
+    with responses, and of the scorer's check set"""
 
 
 class Study:
@@ -161,8 +159,6 @@ class Study:
                     elif sent.get("scores"):
                         n_options = len(sent["scores"]["logprobs"])
                         found.options.append((sent["prompt"], n_options))
-                    elif line["readout"] == "harness":
-                        found.direct += 1
                     else:
                         found.responses.append(sent["prompt"])
             for file in run.rglob("samples_pluralism_overton_nli_*.jsonl"):
@@ -179,7 +175,7 @@ class Study:
             (kept,) = db.execute("SELECT count(*) FROM nli").fetchone()
         if kept != len(pairs):
             raise ValueError(f"the scorer was asked {kept} pairs, its samples show {len(pairs)}")
-        found.entailment = [*pairs, *(pair for pair, _ in read_pairs("nli_calibration.jsonl"))]
+        found.entailment = list(pairs)
         return found
 
 

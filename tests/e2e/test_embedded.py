@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from lm_eval import simple_evaluate
+from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from scipy.spatial.distance import jensenshannon
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
@@ -83,11 +84,29 @@ def test_harness_readout_equals_hf_to_the_last_digit(
 
     bare = run("hf", {"pretrained": embedded.locate(), "dtype": "float32"})
     ours = run("vanilla", {"readout": "harness"})
+    written = ours["config"]["utilisation"]["responses"]
+    assert written["new_tokens"] > 0, "texts that nobody counted"
     for name in names:
         assert [s["resps"] for s in ours["samples"][name]] == [
             s["resps"] for s in bare["samples"][name]
         ]
         assert json.dumps(ours["results"][name]) == json.dumps(bare["results"][name])
+
+
+def test_requests_of_any_settings_are_answered_in_their_order(llm: Any) -> None:
+    """Greedy ones by our own engine, a sampled one as ``HFLM`` draws it."""
+    ways = [{"max_gen_toks": 3}, {"max_gen_toks": 4, "do_sample": True, "temperature": 1.0}]
+    ways.append({"max_gen_toks": 5, "until": ["\n"]})
+    asked = [
+        Instance("generate_until", {}, (f"{start} is", ways[way]), i)
+        for i, (start, way) in enumerate([("Rome", 2), ("Oslo", 1), ("Bern", 0), ("Kiev", 2)])
+    ]
+    torch.manual_seed(1)
+    expected = llm.inner.generate_until(asked)
+    torch.manual_seed(1)
+    before = llm.usage.calls
+    assert llm.generate_until(asked) == expected
+    assert llm.usage.calls == before + len(asked)
 
 
 def test_messages_do_not_depend_on_the_batch_and_leave_the_llm_alone(llm: Any) -> None:

@@ -1,4 +1,4 @@
-"""Next-token logits of several prompts in one forward pass of a decoder-only transformers model."""
+"""Forward passes of a decoder-only transformers model: what goes into one, and what follows its prompts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,33 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+_A_PASS = 64
+"""What a forward pass costs beside its tokens, in tokens: reading the weights, starting the kernels."""
+
+
+def passes(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Indices of rows of ``lengths`` tokens (each at least 1) by forward pass, longest first, in the cheapest way.
+
+    A pass costs its tokens, padding included, and :data:`_A_PASS`. It has at most ``most`` tokens, or one row.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    costs, begins = [0], [0]  # of the first n rows; where the last pass of these begins
+    for end in range(1, len(order) + 1):
+        cheapest, at = costs[end - 1] + lengths[order[end - 1]] + _A_PASS, end - 1
+        for begin in range(end - 2, -1, -1):
+            padded = (end - begin) * lengths[order[begin]]
+            if padded > most:
+                break
+            if costs[begin] + padded + _A_PASS < cheapest:
+                cheapest, at = costs[begin] + padded + _A_PASS, begin
+        costs.append(cheapest)
+        begins.append(at)
+    found, end = [], len(order)
+    while end:
+        found.append(order[begins[end] : end])
+        end = begins[end]
+    return found[::-1]
 
 
 def next_logits(model: Any, prompts: Sequence[Sequence[int]], **more: Any) -> tuple[Any, Any]:

@@ -382,16 +382,13 @@ class HFLLM(HarnessLLM):
         With ``top_tokens``, the authors' rule instead: among that many likeliest tokens the first
         that matches the letter, and equal scores for all options if none does.
         """
+        from pluralism_eval.llm.forward import passes
+
         wanted = list(dict.fromkeys((p, tuple(o)) for p, o in zip(prompts, letters, strict=True)))
         tokens = [self.inner.tok_encode(prompt) for prompt, _ in wanted]
         self.usage.add(len(wanted), sum(map(len, tokens)))
-        order = sorted(range(len(wanted)), key=lambda i: -len(tokens[i]))
         most = self.batch_tokens or tokens_of_a_pass(self.inner.device)
-        batches = []
-        while order:
-            rows = max(1, most // len(tokens[order[0]]))
-            batches.append(order[:rows])
-            order = order[rows:]
+        batches = passes([len(row) for row in tokens], most)
         found: dict[int, OptionScores] = {}
         hidden = None if len(wanted) > 1 and ranks.is_first() else True
         with progress.bar(len(wanted), "options", "prompt", hidden) as bar:

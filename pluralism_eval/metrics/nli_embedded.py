@@ -129,11 +129,11 @@ class EmbeddedScorer:
 
     def _likelihood(self, trees: Sequence[_Tree]) -> list[list[list[float]]]:
         """[n_trees][n_heads][n_tails] mean log-probability of the tail's tokens after the head, nats a token."""
+        from pluralism_eval.llm.forward import passes
+
         found: dict[int, list[list[float]]] = {}
-        order = sorted(range(len(trees)), key=lambda i: -trees[i].size)
-        while order:
-            rows = max(1, tokens_of_a_pass(self._model.device) // trees[order[0]].size)
-            batch, order = order[:rows], order[rows:]
+        most = tokens_of_a_pass(self._model.device)
+        for batch in passes([tree.size for tree in trees], most):
             found |= dict(zip(batch, self._forward([trees[i] for i in batch]), strict=True))
         return [found[i] for i in range(len(trees))]
 

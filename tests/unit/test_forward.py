@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import CohereConfig, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from pluralism_eval.llm.forward import next_logits
+from pluralism_eval.llm.forward import _A_PASS, next_logits, passes
 
 SMALL = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -61,3 +64,23 @@ def test_a_model_that_hides_its_head_gives_the_same(monkeypatch: pytest.MonkeyPa
     expected, _ = next_logits(model, prompts())
     monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
     torch.testing.assert_close(next_logits(model, prompts())[0], expected)
+
+
+@given(st.lists(st.integers(1, 300), max_size=8), st.integers(1, 800))
+def test_no_other_division_into_passes_is_cheaper(lengths: list[int], most: int) -> None:
+    """Against every division of the rows, longest first, that is allowed."""
+
+    def cost(parts: list[list[int]]) -> int:
+        return sum(len(part) * max(part) + _A_PASS for part in parts)
+
+    found = [[lengths[i] for i in batch] for batch in passes(lengths, most)]
+    assert sorted(i for batch in passes(lengths, most) for i in batch) == [*range(len(lengths))]
+    ordered = sorted(lengths, reverse=True)
+    assert [n for batch in found for n in batch] == ordered
+    ways = []
+    for cuts in itertools.product((False, True), repeat=max(0, len(lengths) - 1)):
+        ends = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), len(lengths)]
+        parts = [ordered[a:b] for a, b in itertools.pairwise(ends) if b > a]
+        if all(len(part) == 1 or len(part) * max(part) <= most for part in parts):
+            ways.append(cost(parts))
+    assert cost(found) == min(ways)

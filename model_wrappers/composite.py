@@ -256,7 +256,8 @@ class CompositeLM(LM):
     def _direct_texts(self, requests_: list[Any]) -> list[str]:
         """As :meth:`_direct_scores`."""
         rendered = [requests.render_direct(r, self.llm) for r in requests_]
-        return self.llm.generate_until(rendered) if rendered else []
+        bare = self.settings.readout == "harness"
+        return self.llm.generate_until(rendered, bare) if rendered else []
 
     def _record_direct(self, requests_: Sequence[Any], responses: Sequence[Any]) -> None:
         for request, response in zip(requests_, responses, strict=True):

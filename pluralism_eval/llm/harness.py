@@ -72,8 +72,12 @@ class HarnessLLM:
             return []
         return self.generate_until(self._instances(prompts, settings))
 
-    def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """The texts that lm-eval's own ``requests`` ask for, each with generation settings of its own."""
+    def generate_until(self, requests: Sequence[Any], bare: bool = False) -> list[str]:
+        """The texts that lm-eval's own ``requests`` ask for, each with generation settings of its own.
+
+        Args:
+            bare: as the lm-eval model itself batches and decodes them.
+        """
         texts = as_texts(self.name, self.inner.generate_until(list(requests)), len(requests))
         self.count([request.args[0] for request in requests], texts)
         return texts
@@ -288,11 +292,13 @@ class HFLLM(HarnessLLM):
         self.count(prompts, texts)
         return texts
 
-    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+    def generate_until(self, requests: Sequence[Any], bare: bool = False) -> list[str]:
         """See the base class; greedy texts in batches of our own, as many rows as the device's memory holds.
 
         The others as ``HFLM`` draws them: by ``batch_size``, from one stream of random numbers.
         """
+        if bare:
+            return super().generate_until(requests)
         found: dict[int, str] = {}
         for group in equal_settings(requests):
             texts = self._greedy([requests[i].args[0] for i in group], requests[group[0]].args[1])

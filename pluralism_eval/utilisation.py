@@ -124,20 +124,26 @@ def phase_unless_within(name: str) -> Iterator[None]:
 
 
 def prefill(
-    model: Any, lengths: list[int], logits: int, reused: int = 0, attended: float | None = None
+    model: Any,
+    lengths: list[int],
+    logits: int,
+    begun: int = 0,
+    reused: int | None = None,
+    attended: float | None = None,
 ) -> None:
     """Count a forward pass over prompts of ``lengths`` tokens with ``logits`` positions read.
 
     Args:
+        begun: tokens before these that every prompt has, and that were computed once.
         reused: tokens that would have been computed, had each prompt been computed alone.
         attended: (token, earlier token) pairs, where attention is not to all that stands before.
     """
     shape, work = Shape.of(model), _current()
     tokens = sum(lengths)
     if attended is None:
-        attended = sum(n * (n + 1) / 2 for n in lengths)
+        attended = sum(n * (n + 1) / 2 + n * begun for n in lengths)
     work.prefilled += tokens
-    work.reused += reused
+    work.reused += begun * len(lengths) if reused is None else reused
     work.flops[0] += 2 * (shape.body * tokens + shape.head * logits)
     work.flops[0] += 4 * shape.attention * attended
     work.places.add(shape.place)

@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
+from pluralism_eval import utilisation
+from pluralism_eval.llm.decoding import can_decode
+
+_SHORT = 12
+"""Tokens: a shorter opening is computed with every prompt. After one attention needs a mask."""
+_SAVED = 256
+"""Tokens that an opening has to save."""
 _A_PASS = 64
 """What a forward pass costs beside its tokens, in tokens: reading the weights, starting the kernels."""
 
@@ -36,7 +44,41 @@ def passes(lengths: Sequence[int], most: int) -> list[list[int]]:
     return found[::-1]
 
 
-def next_logits(model: Any, prompts: Sequence[Sequence[int]], **more: Any) -> tuple[Any, Any]:
+class Opening:
+    """The tokens with which all prompts begin (a chat template's, an instruction), computed once."""
+
+    def __init__(self, model: Any, tokens: Sequence[int]) -> None:
+        self.tokens = list(tokens)
+        _, output = next_logits(model, [tokens], past_key_values=DynamicCache(), use_cache=True)
+        utilisation.prefill(model, [len(tokens)], 0)
+        layers = output.past_key_values.layers
+        self._kept = [(layer.keys, layer.values) for layer in layers]
+
+    @classmethod
+    def of(cls, model: Any, prompts: Sequence[Sequence[int]]) -> Opening | None:
+        """None where it would save little, or where a layer keeps more of a token than its keys and values."""
+        rows = [tuple(prompt) for prompt in prompts]
+        ends = [row[:-1] for row in (min(rows), max(rows))]
+        pairs = enumerate(zip(*ends, strict=False))
+        shared = next((i for i, (a, b) in pairs if a != b), min(map(len, ends)))
+        if shared < _SHORT or shared * (len(prompts) - 1) < _SAVED or not can_decode(model):
+            return None
+        return cls(model, prompts[0][:shared])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def cache(self, rows: int) -> DynamicCache:
+        """Of ``rows`` prompts that go on from here."""
+        cache = DynamicCache()
+        for i, (keys, values) in enumerate(self._kept):
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
+        return cache
+
+
+def next_logits(
+    model: Any, prompts: Sequence[Sequence[int]], opening: Opening | None = None, **more: Any
+) -> tuple[Any, Any]:
     """What follows each prompt; the vocabulary's matrix is applied at its last token only.
 
     Prompts are padded on the right, where no token of theirs looks: attention needs no mask, and kernels
@@ -45,11 +87,15 @@ def next_logits(model: Any, prompts: Sequence[Sequence[int]], **more: Any) -> tu
     Args:
         model: bare, or a PEFT model over one.
         prompts: [n_prompts] token ids, none empty.
+        opening: what all of them begin with; their last tokens are not in it.
         more: what else the model takes.
 
     Returns:
         ([n_prompts, vocabulary] logits in the model's number format, all that the model returned).
     """
+    if opening is not None:
+        prompts = [prompt[len(opening) :] for prompt in prompts]
+        more = {**more, "past_key_values": opening.cache(len(prompts)), "use_cache": True}
     longest = max(map(len, prompts))
     ids = torch.tensor(
         [[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=model.device

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from pluralism_eval.llm.decoding import (
 )
 from pluralism_eval.schema import OptionScores, Turn
 from pluralism_eval.usage import Usage
+
+if TYPE_CHECKING:
+    from pluralism_eval.llm.forward import Opening
 
 
 class HarnessLLM:
@@ -383,7 +386,7 @@ class HFLLM(HarnessLLM):
         top_tokens: int | None = None,
         readout: str = "letters",
     ) -> list[OptionScores]:
-        """See the base class; one forward pass per distinct prompt, batched by token count.
+        """See the base class; one row of a forward pass per distinct prompt, what all begin with computed once.
 
         With ``top_tokens``, the authors' rule instead: among that many likeliest tokens the first
         that matches the letter, and equal scores for all options if none does.
@@ -394,13 +397,12 @@ class HFLLM(HarnessLLM):
         tokens = [self.inner.tok_encode(prompt) for prompt, _ in wanted]
         self.usage.add(len(wanted), sum(map(len, tokens)))
         most = self.batch_tokens or tokens_of_a_pass(self.inner.device)
-        batches = passes([len(row) for row in tokens], most)
         found: dict[int, OptionScores] = {}
         hidden = None if len(wanted) > 1 and ranks.is_first() else True
         with progress.bar(len(wanted), "options", "prompt", hidden) as bar:
 
             def scores(batch: list[int]) -> list[OptionScores]:
-                logprobs = self._next_token_logprobs([tokens[i] for i in batch])
+                logprobs = self._next_token_logprobs([tokens[i] for i in batch], opening)
                 bar.update(len(batch))
                 return [
                     self._read(row, wanted[i][1], top_tokens)
@@ -408,6 +410,9 @@ class HFLLM(HarnessLLM):
                 ]
 
             with utilisation.phase_unless_within("options"):
+                opening = self._opening(tokens)
+                begun = len(opening or ())
+                batches = passes([len(row) - begun for row in tokens], most)
                 parts = ranks.by_turns(batches, scores)
             for batch, part in zip(batches, parts, strict=True):
                 found |= dict(zip(batch, part, strict=True))
@@ -431,12 +436,20 @@ class HFLLM(HarnessLLM):
             )
         return ids
 
-    def _next_token_logprobs(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    def _opening(self, rows: Sequence[Sequence[int]]) -> Opening | None:
+        from pluralism_eval.llm.forward import Opening
+
+        return Opening.of(self.inner.model, rows)
+
+    def _next_token_logprobs(
+        self, rows: Sequence[Sequence[int]], opening: Opening | None
+    ) -> np.ndarray:
         from pluralism_eval.llm.forward import next_logits
 
-        logits, _ = next_logits(self.inner.model, rows, use_cache=False)
+        model, begun = self.inner.model, len(opening or ())
+        logits, _ = next_logits(model, rows, opening, use_cache=False)
         logprobs: np.ndarray = logits.float().log_softmax(-1).cpu().numpy()
-        utilisation.prefill(self.inner.model, [len(row) for row in rows], len(rows))
+        utilisation.prefill(model, [len(row) - begun for row in rows], len(rows), begun)
         broken = int(np.isnan(logprobs).any(axis=-1).sum())
         if broken:  # one +inf, or no finite logit at all, makes a row NaN as well
             raise PluralismError(

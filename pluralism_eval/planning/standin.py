@@ -121,7 +121,10 @@ class TransformersStandIn(PlainStandIn, HFLLM):
     def _greedy(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str] | None:
         return None  # the stand-in's own texts
 
-    def _next_token_logprobs(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    def _opening(self, rows: Sequence[Sequence[int]]) -> None:
+        return None  # there is no model
+
+    def _next_token_logprobs(self, rows: Sequence[Sequence[int]], opening: Any) -> np.ndarray:
         self.inner.longest = max(self.inner.longest, *map(len, rows))
         return np.zeros((len(rows), 1))
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from transformers import CohereConfig, Gemma2Config, GPT2Config, LlamaConfig, MistralConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from pluralism_eval.llm.forward import _A_PASS, next_logits, passes
+from pluralism_eval import utilisation
+from pluralism_eval.llm.forward import _A_PASS, Opening, next_logits, passes
 
 SMALL = {
     "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
@@ -46,6 +47,34 @@ def test_each_prompt_as_if_alone(name: str) -> None:
         with torch.inference_mode():
             alone = model(input_ids=torch.tensor([prompt])).logits[0, -1]
         torch.testing.assert_close(row, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_opening_is_computed_once_and_changes_nothing(name: str) -> None:
+    model = model_of(name)
+    begin = [7, 3, 9, 1, 30, 2] * 4
+    asked = [[*begin, *prompt] for prompt in prompts()] * 4
+    with utilisation.phase(f"opening of {name}"):
+        opening = Opening.of(model, asked)
+        assert opening is not None
+        assert opening.tokens == begin
+        found, _ = next_logits(model, asked, opening, use_cache=False)
+    expected, _ = next_logits(model, asked, use_cache=False)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    again, _ = next_logits(model, asked[:3], opening)
+    torch.testing.assert_close(again, expected[:3], atol=1e-4, rtol=1e-4)
+    assert utilisation.snapshot()[f"opening of {name}"].prefilled == len(begin)
+
+
+def test_an_opening_leaves_every_prompt_a_token_and_saves_enough() -> None:
+    model, begin = model_of("llama"), [5] * 40
+    asked = [[*begin, 2, 3], begin, [*begin, 1]] * 5
+    opening = Opening.of(model, asked)
+    assert opening is not None
+    assert len(opening) == 39
+    assert Opening.of(model, asked[:3]) is None  # a few tokens
+    assert Opening.of(model, [*asked, [4, 4]]) is None
+    assert Opening.of(model, [[5, 6]] * 900) is None
 
 
 def test_the_head_sees_one_position_a_prompt_and_is_as_before(

@@ -29,7 +29,7 @@ lowest:
 	.venv-lowest/bin/python -m pytest tests/unit tests/golden
 
 coverage: $(VENV)/.ready
-	$(BIN)/coverage run -m pytest -n 0
+	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
 

@@ -156,15 +156,15 @@ def test_a_run_over_echo_equals_the_run_in_process(
 
 
 @pytest.mark.parametrize("gives", ["top_logprobs", "nothing"])
-def test_chat_only_models_run_all_six_tasks(
+def test_chat_only_models_run_every_task(
     llm: Any, task_manager: Callable[..., Any], tmp_path: Path, gives: str
 ) -> None:
     """Every task of the glob, by a method with communities that are served by chat as well; without
-    log-probabilities those whose options are then sampled."""
+    log-probabilities options are sampled, of a steerable and of a distributional task."""
     from pluralism_eval import plugin
 
-    with_options = [t for t in plugin.AUTOMATIC if t != "pluralism_overton_nli"]
-    tasks = list(plugin.TASKS) if gives == "top_logprobs" else with_options
+    sampled = ["pluralism_steerable_vk", "pluralism_distributional_globalopinionqa"]
+    tasks = list(plugin.TASKS) if gives == "top_logprobs" else sampled
     allowed = {} if gives == "top_logprobs" else {"logprobs": "refused", "top_logprobs": "refused"}
     offer = Offer(models=("smol",), endpoints=frozenset({"chat"}), **allowed)  # type: ignore[arg-type]
     with Server(Embedded(llm), offer) as own:

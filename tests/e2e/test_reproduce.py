@@ -104,7 +104,7 @@ def test_pools_are_compared_on_the_same_docs(
         "embedded/news_left+embedded/news_right",
         "embedded/news_left+embedded/news_right+asia_persona",
     ]
-    small = ["--limit", "3", "--set", "message_max_tokens=4", "--output", str(tmp_path)]
+    small = ["--limit", "2", "--set", "message_max_tokens=4", "--output", str(tmp_path)]
     assert main(["pools", *pools, "--tasks", "globalopinionqa,moralchoice", *small]) == 0
     shown = capsys.readouterr().out
     assert shown.count("changes from the first pool") == 2

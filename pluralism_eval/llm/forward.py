@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from pluralism_eval import utilisation
 from pluralism_eval.llm.decoding import can_decode
@@ -57,6 +58,8 @@ class Opening:
     @classmethod
     def of(cls, model: Any, prompts: Sequence[Sequence[int]]) -> Opening | None:
         """None where it would save little, or where a layer keeps more of a token than its keys and values."""
+        if len(prompts) < 2:
+            return None
         rows = [tuple(prompt) for prompt in prompts]
         ends = [row[:-1] for row in (min(rows), max(rows))]
         pairs = enumerate(zip(*ends, strict=False))
@@ -68,12 +71,22 @@ class Opening:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def cache(self, rows: int) -> DynamicCache:
-        """Of ``rows`` prompts that go on from here."""
-        cache = DynamicCache()
-        for i, (keys, values) in enumerate(self._kept):
-            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
-        return cache
+    def cache(self, rows: int) -> Cache:
+        """For ``rows`` prompts that go on from here; it takes up nothing of theirs."""
+        return Cache(layers=[_Begun(keys, values, rows) for keys, values in self._kept])
+
+
+class _Begun(DynamicLayer):
+    """An opening's keys and values in one layer, before those of every row; these are not kept."""
+
+    def __init__(self, keys: Any, values: Any, rows: int) -> None:
+        super().__init__()
+        self.keys, self.values = (x.expand(rows, -1, -1, -1) for x in (keys, values))
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
+        keys = torch.cat([self.keys, key_states], dim=-2)
+        return keys, torch.cat([self.values, value_states], dim=-2)
 
 
 def next_logits(

@@ -7,6 +7,7 @@ directly: one forward pass a prompt, all spellings of all options at once.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ from pluralism_eval.usage import Usage
 
 if TYPE_CHECKING:
     from pluralism_eval.llm.forward import Opening
+
+log = logging.getLogger(__name__)
 
 
 class HarnessLLM:
@@ -305,7 +308,8 @@ class HFLLM(HarnessLLM):
         found: dict[int, str] = {}
         for group in equal_settings(requests):
             texts = self._greedy([requests[i].args[0] for i in group], requests[group[0]].args[1])
-            found |= dict(zip(group, texts or (), strict=texts is not None))
+            if texts is not None:
+                found |= dict(zip(group, texts, strict=True))
         rest = [i for i in range(len(requests)) if i not in found]
         if rest:
             drawn = super().generate_until([requests[i] for i in rest])
@@ -323,13 +327,18 @@ class HFLLM(HarnessLLM):
         plain = all(
             given.get(k) in (None, v) for k, v in {"do_sample": False, "temperature": 0.0}.items()
         )
+        if not plain or set(given) - {"do_sample", "temperature"}:
+            return None
         if (
-            not plain
-            or set(given) - {"do_sample", "temperature"}
-            or inner.think_end_token is not None
+            inner.think_end_token is not None
             or not can_decode(inner.model)
             or not is_plain(inner.model.generation_config)
         ):
+            log.warning(
+                "%s has states, thoughts or generation settings of its own: lm-eval writes its %d greedy texts, by --batch_size",
+                self.name,
+                len(prompts),
+            )
             return None
         if max_new >= self.max_length:
             raise PluralismError(

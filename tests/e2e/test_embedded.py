@@ -108,6 +108,7 @@ def test_requests_of_any_settings_are_answered_in_their_order(llm: Any) -> None:
     assert utilisation.since(worked)["responses"].decoded > 0
     torch.manual_seed(1)
     assert llm.generate_until(asked, bare=True) == expected
+    assert llm.option_logprobs([], []) == llm.generate_until([]) == []
 
 
 def test_messages_do_not_depend_on_the_batch_and_leave_the_llm_alone(llm: Any) -> None:

@@ -61,7 +61,8 @@ def test_an_opening_is_computed_once_and_changes_nothing(name: str) -> None:
         found, _ = next_logits(model, asked, opening, use_cache=False)
     expected, _ = next_logits(model, asked, use_cache=False)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    again, _ = next_logits(model, asked[:3], opening)
+    again, output = next_logits(model, asked[:3], opening)
+    assert output.past_key_values.get_seq_length() == len(begin), "rows' own keys are held"
     torch.testing.assert_close(again, expected[:3], atol=1e-4, rtol=1e-4)
     assert utilisation.snapshot()[f"opening of {name}"].prefilled == len(begin)
 
@@ -75,6 +76,7 @@ def test_an_opening_leaves_every_prompt_a_token_and_saves_enough() -> None:
     assert Opening.of(model, asked[:3]) is None  # a few tokens
     assert Opening.of(model, [*asked, [4, 4]]) is None
     assert Opening.of(model, [[5, 6]] * 900) is None
+    assert Opening.of(model, []) is None
 
 
 def test_the_head_sees_one_position_a_prompt_and_is_as_before(

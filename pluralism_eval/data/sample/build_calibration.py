@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 
 from pluralism_eval.metrics.entailment import read_pairs
-from pluralism_eval.metrics.nli_embedded import EmbeddedScorer
+from pluralism_eval.metrics.nli_embedded import SHIPPED, EmbeddedScorer
 
-FILE = Path(__file__).parent / "nli_calibration_readings.json"
+FILE = Path(str(SHIPPED))
 
 
 def write(identity: str, rows: list[str]) -> None:

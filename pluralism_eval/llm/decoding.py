@@ -255,7 +255,7 @@ def _admit(
         **also(numbers),
     )
     lengths = [len(prompts[i]) for i in numbers]
-    utilisation.prefill(_bare(model), lengths, len(numbers))
+    utilisation.prefill(bare(model), lengths, len(numbers))
     begun = len(under_way)
     under_way.join(numbers, lengths, output.past_key_values)
     for _ in numbers:
@@ -266,7 +266,7 @@ def _admit(
 def _step(model: Any, under_way: Rows, also: Callable[[Sequence[int]], Mapping[str, Any]]) -> Any:
     """Logits of one more token for every row under way."""
     logits = under_way.forward(model, also(under_way.numbers))
-    utilisation.decode(_bare(model), under_way.lengths())
+    utilisation.decode(bare(model), under_way.lengths())
     return logits
 
 
@@ -288,6 +288,6 @@ def _take(
         new.append(token)
 
 
-def _bare(model: Any) -> Any:
+def bare(model: Any) -> Any:
     """The transformers model within a PEFT model, or ``model`` itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from pluralism_eval import utilisation
 from pluralism_eval.llm.decoding import can_decode
+from pluralism_eval.llm.linear import fast_linear
 
 _SHORT = 12
 """Tokens: a shorter opening is computed with every prompt. After one attention needs a mask."""
@@ -114,7 +115,7 @@ def next_logits(
         [[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=model.device
     )
     last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=model.device)
-    with torch.inference_mode(), _head_at(model, last):
+    with torch.inference_mode(), fast_linear(model), _head_at(model, last):
         output = model(input_ids=ids, **more)
     logits = output.logits
     if logits.shape[1] > 1:  # its head is not where transformers says

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from pluralism_eval.llm.linear import fast_linear
+
 _SPARE = 64
 """Columns beyond those that the longest text needs: as many steps lie at least between two moves to the front."""
 
@@ -84,15 +86,16 @@ class Rows:
             self._to_the_front()
         first = torch.tensor(self._first, device=self._device)[:, None]
         columns = torch.arange(self.start, self.end + 1, device=self._device)
-        output = model(
-            input_ids=torch.tensor([[new[-1]] for new in self.new], device=self._device),
-            attention_mask=(columns >= first).long(),
-            position_ids=self.end - first,
-            past_key_values=Cache(layers=list(self._layers)),
-            use_cache=True,
-            logits_to_keep=1,
-            **more,
-        )
+        with fast_linear(model):
+            output = model(
+                input_ids=torch.tensor([[new[-1]] for new in self.new], device=self._device),
+                attention_mask=(columns >= first).long(),
+                position_ids=self.end - first,
+                past_key_values=Cache(layers=list(self._layers)),
+                use_cache=True,
+                logits_to_keep=1,
+                **more,
+            )
         self.end += 1
         return output.logits[:, -1]
 

@@ -141,6 +141,8 @@ class EmbeddedScorer:
     def _forward(self, trees: Sequence[_Tree]) -> list[list[list[float]]]:
         import torch
 
+        from pluralism_eval.llm.linear import fast_linear
+
         laid = [tree.laid_out() for tree in trees]
         longest = max(tree.size for tree in trees)
         ids = torch.zeros(len(trees), longest, dtype=torch.long)
@@ -153,7 +155,7 @@ class EmbeddedScorer:
         rows = [r for r, (*_, places) in enumerate(laid) for at, _ in places for _ in at]
         at = [place for *_, places in laid for before, _ in places for place in before]
         wanted = [tokens[i] for tokens, _, _, places in laid for _, own in places for i in own]
-        with torch.inference_mode():
+        with torch.inference_mode(), fast_linear(self._model):
             hidden = self._model.model(
                 input_ids=ids, attention_mask=mask, position_ids=depth
             ).last_hidden_state

@@ -1,0 +1,118 @@
+"""Linear layers of float32 models on x86 CPUs, by oneDNN: it comes with torch, which takes a slower library for them.
+
+Slower above all for the few rows of a decoding step, for which that library brings the weights into its own order
+again in every step. oneDNN takes them in its order as they are kept here.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from pluralism_eval.llm.decoding import bare
+
+_SHARE = 0.1
+"""Of all memory, that weights in oneDNN's order may take up beside the model; above, it takes them as they are."""
+_ROWS = 64
+"""For which that order is made; others are computed from it as well."""
+
+
+class _Layer(NamedTuple):
+    layer: Any
+    weight: Any
+    version: int
+    """Of the weight, when it was read."""
+    forward: Callable[[Any], Any]
+
+
+@cache
+def available() -> bool:
+    """True where this module changes anything."""
+    return (
+        platform.machine().lower() in ("x86_64", "amd64")
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def product(x: Any, weight: Any, bias: Any = None) -> Any:
+    """[..., n_out] of ``x`` [..., n_in] and ``weight`` [n_out, n_in], in either order; float32 on a CPU."""
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
+
+
+def in_order(weight: Any) -> Any:
+    """A copy of ``weight`` [n_out, n_in] in the order in which oneDNN takes it."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+
+
+@contextmanager
+def fast_linear(model: Any) -> Iterator[None]:
+    """Inside, ``model``'s linear layers are computed by oneDNN; for inference only. Outside they are torch's.
+
+    What is computed differs in the last digits, as it does between two sizes of a batch.
+
+    Args:
+        model: a transformers model, bare or within PEFT; nothing happens where its weights are not float32 on a CPU.
+    """
+    layers = _known(bare(model)) if available() else ()
+    for layer, _, _, forward in layers:
+        layer.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        for layer, *_ in layers:
+            del layer.__dict__["forward"]
+
+
+def _known(model: Any) -> Sequence[_Layer]:
+    """The layers of ``model``, read once, and again when one has changed."""
+    known: Sequence[_Layer] | None = model.__dict__.get("_pluralism_linear")
+    if known is None or not all(map(_is_as_read, known)):
+        known = _read(model)
+        object.__setattr__(model, "_pluralism_linear", known)
+    return known
+
+
+def _read(model: Any) -> list[_Layer]:
+    import psutil  # comes with accelerate
+
+    layers = [layer for layer in model.modules() if _is_ours(layer)]
+    size = sum(layer.weight.nbytes for layer in layers)
+    ordered = size <= _SHARE * psutil.virtual_memory().total
+    return [_Layer(x, x.weight, x.weight._version, _forward(x, ordered)) for x in layers]
+
+
+def _is_ours(layer: Any) -> bool:
+    if (
+        type(layer) is not nn.Linear or "forward" in layer.__dict__
+    ):  # somebody else's, such as accelerate's
+        return False
+    weight = layer.weight
+    return (
+        weight.dtype == torch.float32 and weight.device.type == "cpu" and not weight.is_inference()
+    )
+
+
+def _is_as_read(known: _Layer) -> bool:
+    layer, weight, version, _ = known
+    return (
+        layer._parameters["weight"] is weight
+        and weight._version == version
+        and "forward" not in layer.__dict__
+    )
+
+
+def _forward(layer: Any, ordered: bool) -> Callable[[Any], Any]:
+    weight = layer.weight.detach()
+    weight, bias = in_order(weight) if ordered else weight, layer.bias
+
+    def forward(input: Any) -> Any:
+        return product(input, weight, bias)
+
+    return forward

@@ -1,0 +1,141 @@
+"""Linear layers by oneDNN: torch's numbers, and a model that is left as it was."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from pluralism_eval.llm import linear
+from pluralism_eval.llm.linear import fast_linear
+
+pytestmark = pytest.mark.skipif(
+    not linear.available(), reason="no x86 CPU, or torch without oneDNN"
+)
+
+
+class Net(nn.Module):
+    def __init__(self, **more: Any) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(40, 24, **more), nn.Linear(24, 7, bias=False, **more)
+
+    def forward(self, x: Any) -> Any:
+        return self.second(self.first(x).tanh())
+
+
+@pytest.fixture(params=[True, False], ids=["in oneDNN's order", "as they are"])
+def ordered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether memory holds the weights a second time."""
+    total = 10**12 if request.param else 10
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=total))
+    return bool(request.param)
+
+
+def layers(model: Any) -> list[Any]:
+    return [m for m in model.modules() if isinstance(m, nn.Linear)]
+
+
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Filled by every product of oneDNN's: was the weight in its order?"""
+    seen: list[bool] = []
+    product = linear.product
+
+    def counted(x: Any, weight: Any, bias: Any = None) -> Any:
+        seen.append(weight.is_mkldnn)
+        return product(x, weight, bias)
+
+    monkeypatch.setattr(linear, "product", counted)
+    return seen
+
+
+@pytest.mark.parametrize("shape", [(40,), (1, 40), (64, 40), (3, 5, 40), (0, 40)])
+def test_the_numbers_are_torchs(
+    shape: tuple[int, ...], ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    model, x, seen = Net(), torch.randn(shape), computed(monkeypatch)
+    with torch.inference_mode():
+        expected = model(x)
+        with fast_linear(model):
+            found = model(x)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert seen == [ordered, ordered]
+        assert torch.equal(model(x), expected), "outside it is torch's own again"
+    assert len(seen) == 2
+    assert all("forward" not in layer.__dict__ for layer in layers(model))
+
+
+def test_an_error_inside_leaves_the_model_as_it_was() -> None:
+    model = Net()
+    with pytest.raises(ZeroDivisionError), fast_linear(model):
+        raise ZeroDivisionError
+    assert all("forward" not in layer.__dict__ for layer in layers(model))
+
+
+def test_a_changed_weight_is_seen() -> None:
+    model, x = Net(), torch.randn(3, 40)
+    with torch.inference_mode(), fast_linear(model):
+        before = model(x)
+    with torch.no_grad():
+        model.first.weight.mul_(2)
+    with torch.inference_mode():
+        expected = model(x)
+        with fast_linear(model):
+            torch.testing.assert_close(model(x), expected, atol=1e-5, rtol=1e-5)
+    model.second.weight = nn.Parameter(-model.second.weight)
+    with torch.inference_mode():
+        assert not torch.allclose(expected, before)
+        with fast_linear(model):
+            torch.testing.assert_close(model(x), -expected, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_is_done_to_what_is_not_a_plain_layer_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen, x = computed(monkeypatch), torch.randn(2, 40)
+    narrow, hooked = Net(dtype=torch.bfloat16), Net()
+    with torch.inference_mode():
+        with fast_linear(narrow):
+            narrow(x.bfloat16())
+        with fast_linear(hooked):
+            hooked(x)
+        assert len(seen) == 2
+        # as accelerate does to a model that does not fit its device
+        for layer in layers(hooked):
+            monkeypatch.setattr(layer, "forward", lambda given, own=layer.forward: own(given))
+        with fast_linear(hooked):
+            hooked(x)
+        assert len(seen) == 2
+        assert all("forward" in layer.__dict__ for layer in layers(hooked))
+
+
+def test_a_model_within_peft_and_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base model's layers are read once; adapters come after, and go on acting."""
+    torch.manual_seed(2)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, initializer_range=0.5,
+        )
+    ).eval()  # fmt: skip
+    ids, seen = torch.tensor([[3, 1, 4, 1, 5]]), computed(monkeypatch)
+    with torch.inference_mode(), fast_linear(model):
+        model(ids)
+    n = len(seen)
+    assert n == 2 * 7 + 1
+    settings = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    peft = get_peft_model(model, settings).eval()
+    with torch.inference_mode():
+        expected = peft(ids).logits
+        with fast_linear(peft):
+            found = peft(ids).logits
+        assert len(seen) == 2 * n
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        with peft.disable_adapter():
+            assert not torch.allclose(peft(ids).logits, expected, atol=1e-2)

@@ -29,6 +29,7 @@ from pluralism_eval import (
 )
 from pluralism_eval import settings as settings_module
 from pluralism_eval.answers import AnswerCache, bypass
+from pluralism_eval.behind import Behind
 from pluralism_eval.cache import digest
 from pluralism_eval.communities.pool import CommunityPool, make_pool
 from pluralism_eval.distribution import read
@@ -45,7 +46,7 @@ from pluralism_eval.usage import Usage
 log = logging.getLogger(__name__)
 
 BLOCK = 512
-"""Queries answered together: their answers are in the cache (--use_cache) before the next block begins."""
+"""Queries answered together: while the next block is, their answers are written into the cache (--use_cache)."""
 
 
 @dataclass(frozen=True)
@@ -178,22 +179,28 @@ class CompositeLM(LM):
         unique = list({query.key: query for query in queries}.values())
         kept = ranks.agree(self._answers.known(unique)) if self._answers else set()
         answers: dict[str, Answer] = {}
-        for start in range(0, len(unique), BLOCK):
-            block = unique[start : start + BLOCK]
-            known: dict[str, Answer] = {}
-            if self._answers:
-                known = ranks.agree(self._answers.load([q for q in block if q.key in kept]))
-            known |= {q.key: _unread(q, skipped[q.key]) for q in block if q.key in skipped}
-            todo = [query for query in block if query.key not in known]
-            if todo:
-                fresh = self._answer_variants(todo)
-                if self._answers:
-                    self._answers.save(todo, fresh)
-                known |= fresh
-            for query in block:
-                self.transcript.write(query, known[query.key])
-                answers[query.key] = _without_trace(known[query.key])
+        with Behind() as writing:
+            for start in range(0, len(unique), BLOCK):
+                block = unique[start : start + BLOCK]
+                known: dict[str, Answer] = {}
+                stored = [query for query in block if query.key in kept]
+                if self._answers and stored:
+                    known = ranks.agree(self._answers.load(stored))
+                known |= {q.key: _unread(q, skipped[q.key]) for q in block if q.key in skipped}
+                todo = [query for query in block if query.key not in known]
+                if todo:
+                    known |= self._answer_variants(todo)
+                writing.start(self._write, todo, block, known)
+                answers |= {query.key: _without_trace(known[query.key]) for query in block}
         return [answers[query.key] for query in queries]
+
+    def _write(
+        self, todo: Sequence[Query], block: Sequence[Query], answers: Mapping[str, Answer]
+    ) -> None:
+        """What is new goes into the answer cache, everything into the transcript."""
+        if self._answers and todo:
+            self._answers.save(todo, answers)
+        self.transcript.write((query, answers[query.key]) for query in block)
 
     def _answer_variants(self, queries: Sequence[Query]) -> dict[str, Answer]:
         """Query key → answer over all ways in which the query is asked, in one call of ``answer``."""

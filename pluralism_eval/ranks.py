@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
+from pluralism_eval.behind import Behind
 from pluralism_eval.usage import Usage
 
 T = TypeVar("T")
+M = TypeVar("M")
 R = TypeVar("R")
 _LONG = timedelta(weeks=52)  # one process may compute for hours while the others wait for it
 
@@ -64,21 +66,44 @@ def shared() -> bool:
     return _launch.together and _launch.size > 1
 
 
-def by_turns(batches: Sequence[T], work: Callable[[T], R], usage: Usage | None = None) -> list[R]:
+@overload
+def by_turns(
+    batches: Sequence[T], work: Callable[[T], R], usage: Usage | None = None
+) -> list[R]: ...
+
+
+@overload
+def by_turns(
+    batches: Sequence[T],
+    work: Callable[[T], M],
+    usage: Usage | None = None,
+    *,
+    read: Callable[[T, M], R],
+) -> list[R]: ...
+
+
+def by_turns(
+    batches: Sequence[T],
+    work: Callable[[T], Any],
+    usage: Usage | None = None,
+    *,
+    read: Callable[[T, Any], Any] | None = None,
+) -> list[Any]:
     """``work`` of every batch, in their order; each done by one process and known to all.
 
     A process that fails leaves at once, and its launcher stops the others.
 
     Args:
         usage: where ``work`` counts what it uses; afterwards it holds what all processes used.
+        read: makes the result of a batch and what ``work`` gave for it, while the next batch is worked on.
     """
     if not shared():
-        return [work(batch) for batch in batches]
+        return _in_order(batches, work, read)
     counted = usage or Usage()
     before = replace(counted)
     _launch.together = False  # within a batch there is nothing to share
     try:
-        own = [work(batch) for batch in batches[_launch.rank :: _launch.size]]
+        own = _in_order(batches[_launch.rank :: _launch.size], work, read)
     finally:
         _launch.together = True
     found = _exchange(f"{len(batches)} batches", (own, counted.since(before)))
@@ -87,6 +112,16 @@ def by_turns(batches: Sequence[T], work: Callable[[T], R], usage: Usage | None =
             counted.add(used.calls, used.prompt_tokens, used.new_tokens)
     parts = [iter(part) for part, _ in found]
     return [next(parts[i % _launch.size]) for i in range(len(batches))]
+
+
+def _in_order(
+    batches: Sequence[T], work: Callable[[T], Any], read: Callable[[T, Any], Any] | None
+) -> list[Any]:
+    if read is None:
+        return [work(batch) for batch in batches]
+    with Behind() as reading:
+        found = [reading.start(read, batch, work(batch)) for batch in batches]
+    return [result.result() for result in found]
 
 
 def agree(value: T) -> T:

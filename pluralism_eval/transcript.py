@@ -35,38 +35,9 @@ class Transcript:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text("", encoding="utf-8")
 
-    def write(self, query: Query, answer: Answer) -> None:
-        """One line for an answered query."""
-        entry: dict[str, Any] = {
-            "task": query.task,
-            "doc_id": query.doc_id,
-            "id": query.source_id,
-            "mode": query.mode,
-            "readout": query.readout,
-            "query": query.text,
-            "attribute": query.attribute,
-            "messages": answer.messages,
-            "selections": answer.selections,
-            "sent": answer.sent,
-            "skipped": answer.skipped,
-        }
-        if query.readout == "generation":
-            entry["response"] = answer.text
-        else:
-            distribution, mass = read(answer.logprobs)
-            entry |= {
-                "options": list(query.options),
-                "distribution": distribution,
-                "option_mass": mass,
-                "lower": list(answer.lower),
-                "samples": answer.samples,
-            }
-            if query.orders > 1 and not answer.skipped:
-                entry["orders_missing"] = len({r.order for r in answer.readings}) < 2
-            if answer.readings:
-                readings = [fields_of(r) for r in answer.readings]
-                entry |= {"readings": readings, "spread": spreads(readings)}
-        self._append(entry)
+    def write(self, answered: Iterable[tuple[Query, Answer]]) -> None:
+        """One line for each answered query."""
+        self._append(_entry(query, answer) for query, answer in answered)
 
     def write_direct(
         self, request: Any, prompt: str, response: Any, refused: str = "", overlong: bool = False
@@ -82,21 +53,14 @@ class Transcript:
             "idx": request.idx,
             "readout": "harness",
         }
-        self._append(
-            entry
-            | {
-                "sent": [
-                    {"round": "respond", "prompt": prompt, "refused": refused, "overlong": overlong}
-                ],
-                "response": response,
-            }
-        )
+        sent = {"round": "respond", "prompt": prompt, "refused": refused, "overlong": overlong}
+        self._append([{**entry, "sent": [sent], "response": response}])
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def _append(self, entries: Iterable[dict[str, Any]]) -> None:
         if not ranks.is_first():
             return  # every process of a launch knows all answers
         with saving(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(_as_line(entry))
+            file.writelines(map(_as_line, entries))
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Its lines, one at a time: together they may be larger than the memory. Repeated ones once."""
@@ -111,6 +75,40 @@ class Transcript:
     def rates(self) -> dict[str, dict[str, float]]:
         """Per task: counts, and the rates of what was irregular. See :func:`rates`."""
         return dict(sorted(rates(self.entries()).items()))
+
+
+def _entry(query: Query, answer: Answer) -> dict[str, Any]:
+    """The line of an answered query."""
+    entry: dict[str, Any] = {
+        "task": query.task,
+        "doc_id": query.doc_id,
+        "id": query.source_id,
+        "mode": query.mode,
+        "readout": query.readout,
+        "query": query.text,
+        "attribute": query.attribute,
+        "messages": answer.messages,
+        "selections": answer.selections,
+        "sent": answer.sent,
+        "skipped": answer.skipped,
+    }
+    if query.readout == "generation":
+        entry["response"] = answer.text
+    else:
+        distribution, mass = read(answer.logprobs)
+        entry |= {
+            "options": list(query.options),
+            "distribution": distribution,
+            "option_mass": mass,
+            "lower": list(answer.lower),
+            "samples": answer.samples,
+        }
+        if query.orders > 1 and not answer.skipped:
+            entry["orders_missing"] = len({r.order for r in answer.readings}) < 2
+        if answer.readings:
+            readings = [fields_of(r) for r in answer.readings]
+            entry |= {"readings": readings, "spread": spreads(readings)}
+    return entry
 
 
 def _as_line(entry: dict[str, Any]) -> str:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pluralism_eval import onednn
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -208,8 +210,6 @@ def measured_peaks(device: str, number: str) -> tuple[float, float]:
     """:func:`peaks`, measured now: on a shared machine they change from one moment to the next."""
     import torch
 
-    from pluralism_eval.llm import linear
-
     dtype = getattr(torch, number)
     cuda = device.startswith("cuda")
     n = 8192 if cuda else 1536
@@ -229,9 +229,9 @@ def measured_peaks(device: str, number: str) -> tuple[float, float]:
     with torch.inference_mode():
         a = torch.ones(n, n, dtype=dtype, device=device)
         product = fastest(lambda: torch.mm(a, a), 5)
-        if number == "float32" and device == "cpu" and linear.available():
-            ordered = linear.in_order(a)
-            product = min(product, fastest(lambda: linear.product(a, ordered), 5))
+        if number == "float32" and device == "cpu" and onednn.available():
+            ordered = onednn.in_order(a)
+            product = min(product, fastest(lambda: onednn.product(a, ordered), 5))
         much = torch.ones(2**29 if cuda else 2**25, dtype=torch.float32, device=device)
         read = fastest(lambda: much.sum(), 5)
     return 2 * n**3 / product, much.numel() * 4 / read

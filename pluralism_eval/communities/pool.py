@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from pluralism_eval import progress, ranks, utilisation
+from pluralism_eval.behind import Behind
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.communities import adapters, vllm
 from pluralism_eval.communities.catalogue import Community, load_pool
@@ -269,39 +270,39 @@ class CommunityPool:
         """One chunk: outputs go to the store as they come, also when the engine fails midway."""
         waiting: dict[str, Any] = {}
         kept = time.monotonic()
-        try:
-            for job, out in engine.generate(jobs, self._sampling):
-                self.usage.add(1, out.prompt_tokens, out.n_tokens)
-                if out.refused:  # for this run only: the next may get an answer
-                    done[job.key] = Message(
-                        job.community, "", out.n_tokens, True, attempt, refused=out.refused
-                    )
-                elif out.text or attempt == _MAX_ATTEMPTS:
-                    waiting[job.key] = {
-                        "community": job.community,
-                        "prompt": job.prompt,
-                        "text": out.text,
-                        "n_tokens": out.n_tokens,
-                        "stopped": out.stopped,
-                        "attempts": attempt,
-                    }
-                if job.key in waiting or out.refused:
-                    bar.update(1)
-                # servers' replies are stored already, each at once
-                if len(waiting) >= _WRITE_EVERY or time.monotonic() - kept > _WRITE_SECONDS:
-                    self._keep(waiting, done)
-                    kept = time.monotonic()
-        finally:
-            self._keep(waiting, done)
+        with Behind() as keeping:
+            try:
+                for job, out in engine.generate(jobs, self._sampling):
+                    self.usage.add(1, out.prompt_tokens, out.n_tokens)
+                    if out.refused:  # for this run only: the next may get an answer
+                        done[job.key] = Message(
+                            job.community, "", out.n_tokens, True, attempt, refused=out.refused
+                        )
+                    elif out.text or attempt == _MAX_ATTEMPTS:
+                        waiting[job.key] = {
+                            "community": job.community,
+                            "prompt": job.prompt,
+                            "text": out.text,
+                            "n_tokens": out.n_tokens,
+                            "stopped": out.stopped,
+                            "attempts": attempt,
+                        }
+                    if job.key in waiting or out.refused:
+                        bar.update(1)
+                    # servers' replies are stored already, each at once
+                    if len(waiting) >= _WRITE_EVERY or time.monotonic() - kept > _WRITE_SECONDS:
+                        keeping.start(self._keep, waiting, done)
+                        waiting, kept = {}, time.monotonic()
+            finally:
+                keeping.start(self._keep, waiting, done)
 
-    def _keep(self, rows: dict[str, Any], done: dict[str, Message]) -> None:
+    def _keep(self, rows: Mapping[str, Any], done: dict[str, Message]) -> None:
         """Store ``rows``; what another process stored meanwhile under a key stays, and counts."""
         if not rows:
             return
         self._source.store.put(rows)
         kept = self._source.store.get(list(rows))
         done |= {key: _message(row, row != rows[key]) for key, row in kept.items()}
-        rows.clear()
 
     def _engine(self, community: Community, llm: HarnessLLM | None) -> Engine:
         place = community.place

@@ -346,7 +346,7 @@ class HFLLM(HarnessLLM):
                 "lower it"
             )
         unique = list(dict.fromkeys(prompts))
-        rows = [inner.tok_encode(p, left_truncate_len=self.max_length - max_new) for p in unique]
+        rows = [row[-(self.max_length - max_new) :] for row in self.encode(unique)]
         stops = [stop for stop in until if stop]
         back = 2 + max(
             (len(inner.tok_encode(s, add_special_tokens=False)) for s in stops), default=0
@@ -403,31 +403,49 @@ class HFLLM(HarnessLLM):
         from pluralism_eval.llm.forward import passes
 
         wanted = list(dict.fromkeys((p, tuple(o)) for p, o in zip(prompts, letters, strict=True)))
-        tokens = [self.inner.tok_encode(prompt) for prompt, _ in wanted]
+        tokens = self.encode([prompt for prompt, _ in wanted])
         self.usage.add(len(wanted), sum(map(len, tokens)))
         most = self.batch_tokens or tokens_of_a_pass(self.inner.device)
         found: dict[int, OptionScores] = {}
         hidden = None if len(wanted) > 1 and ranks.is_first() else True
         with progress.bar(len(wanted), "options", "prompt", hidden) as bar:
 
-            def scores(batch: list[int]) -> list[OptionScores]:
-                logprobs = self._next_token_logprobs([tokens[i] for i in batch], opening)
+            def logprobs(batch: list[int]) -> Any:
+                return self._next_token_logprobs([tokens[i] for i in batch], opening)
+
+            def scores(batch: list[int], logprobs: Any) -> list[OptionScores]:
+                rows = self._numbers(logprobs)
                 bar.update(len(batch))
                 return [
                     self._read(row, wanted[i][1], top_tokens)
-                    for i, row in zip(batch, logprobs, strict=True)
+                    for i, row in zip(batch, rows, strict=True)
                 ]
 
             with utilisation.phase_unless_within("options"):
                 opening = self._opening(tokens)
                 begun = len(opening or ())
                 batches = passes([len(row) - begun for row in tokens], most)
-                parts = ranks.by_turns(batches, scores)
+                parts = ranks.by_turns(batches, logprobs, read=scores)
             for batch, part in zip(batches, parts, strict=True):
                 found |= dict(zip(batch, part, strict=True))
             bar.update(len(wanted) - bar.n)
         index = {pair: i for i, pair in enumerate(wanted)}
         return [found[index[p, tuple(o)]] for p, o in zip(prompts, letters, strict=True)]
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids as ``HFLM.tok_encode`` gives them, in one call: tokenizers then use all cores."""
+        from lm_eval.models.utils import has_bos_prefix
+
+        inner, bos = self.inner, self.inner.tokenizer.decode(self.inner.prefix_token_id)
+        given = {} if inner.add_bos_token is None else {"add_special_tokens": inner.add_bos_token}
+        found: dict[str, list[int]] = {}
+        for own in (True, False):  # those that bring their first token along need none
+            part = [text for text in dict.fromkeys(prompts) if has_bos_prefix(text, bos) == own]
+            if part:
+                settings = {**given, "add_special_tokens": False} if own else given
+                rows = inner.tokenizer(part, return_attention_mask=False, **settings)["input_ids"]
+                found |= dict(zip(part, rows, strict=True))
+        return [found[text] for text in prompts]
 
     def token_ids(self, text: str) -> list[int]:
         """All vocabulary entries that spell ``text``, white space around it aside."""
@@ -450,22 +468,25 @@ class HFLLM(HarnessLLM):
 
         return Opening.of(self.inner.model, rows)
 
-    def _next_token_logprobs(
-        self, rows: Sequence[Sequence[int]], opening: Opening | None
-    ) -> np.ndarray:
+    def _next_token_logprobs(self, rows: Sequence[Sequence[int]], opening: Opening | None) -> Any:
+        """[n_rows, vocabulary], on the model's device."""
         from pluralism_eval.llm.forward import next_logits
 
         model, begun = self.inner.model, len(opening or ())
         logits, _ = next_logits(model, rows, opening, use_cache=False)
-        logprobs: np.ndarray = logits.float().log_softmax(-1).cpu().numpy()
         utilisation.prefill(model, [len(row) - begun for row in rows], len(rows), begun)
-        broken = int(np.isnan(logprobs).any(axis=-1).sum())
+        return logits.float().log_softmax(-1)
+
+    def _numbers(self, logprobs: Any) -> np.ndarray:
+        """What :meth:`_next_token_logprobs` gave, fetched and checked."""
+        rows: np.ndarray = logprobs.cpu().numpy()
+        broken = int(np.isnan(rows).any(axis=-1).sum())
         if broken:  # one +inf, or no finite logit at all, makes a row NaN as well
             raise PluralismError(
                 f"{self.name} returned NaN or infinite logits for {broken} of {len(rows)} prompts of a batch (a broken "
                 "number format? try dtype=float32 or bfloat16)"
             )
-        return logprobs
+        return rows
 
     def _read(
         self, row: np.ndarray, letters: Sequence[str], top_tokens: int | None

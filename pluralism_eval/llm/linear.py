@@ -1,26 +1,19 @@
-"""Linear layers of float32 models on x86 CPUs, by oneDNN: it comes with torch, which takes a slower library for them.
-
-Slower above all for the few rows of a decoding step, for which that library brings the weights into its own order
-again in every step. oneDNN takes them in its order as they are kept here.
-"""
+"""Linear layers of float32 models on CPUs, by oneDNN (:mod:`pluralism_eval.onednn`)."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
+from pluralism_eval import onednn
 from pluralism_eval.llm.decoding import bare
 
 _SHARE = 0.1
 """Of all memory, that weights in oneDNN's order may take up beside the model; above, it takes them as they are."""
-_ROWS = 64
-"""For which that order is made; others are computed from it as well."""
 
 
 class _Layer(NamedTuple):
@@ -29,26 +22,6 @@ class _Layer(NamedTuple):
     version: int
     """Of the weight, when it was read."""
     forward: Callable[[Any], Any]
-
-
-@cache
-def available() -> bool:
-    """True where this module changes anything."""
-    return (
-        platform.machine().lower() in ("x86_64", "amd64")
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
-
-
-def product(x: Any, weight: Any, bias: Any = None) -> Any:
-    """[..., n_out] of ``x`` [..., n_in] and ``weight`` [n_out, n_in], in either order; float32 on a CPU."""
-    return torch.ops.mkldnn._linear_pointwise.default(x, weight, bias, "none", [], "")
-
-
-def in_order(weight: Any) -> Any:
-    """A copy of ``weight`` [n_out, n_in] in the order in which oneDNN takes it."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
 
 
 @contextmanager
@@ -60,7 +33,7 @@ def fast_linear(model: Any) -> Iterator[None]:
     Args:
         model: a transformers model, bare or within PEFT; nothing happens where its weights are not float32 on a CPU.
     """
-    layers = _known(bare(model)) if available() else ()
+    layers = _known(bare(model)) if onednn.available() else ()
     for layer, _, _, forward in layers:
         layer.__dict__["forward"] = forward
     try:
@@ -110,9 +83,9 @@ def _is_as_read(known: _Layer) -> bool:
 
 def _forward(layer: Any, ordered: bool) -> Callable[[Any], Any]:
     weight = layer.weight.detach()
-    weight, bias = in_order(weight) if ordered else weight, layer.bias
+    weight, bias = onednn.in_order(weight) if ordered else weight, layer.bias
 
     def forward(input: Any) -> Any:
-        return product(input, weight, bias)
+        return onednn.product(input, weight, bias)
 
     return forward

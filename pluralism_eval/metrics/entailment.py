@@ -134,16 +134,14 @@ def score_pairs(name: str, pairs: Sequence[Pair]) -> dict[Pair, Scores]:
     silent = not todo or not ranks.is_first()
     with progress.bar(len(todo), "entailment", "pair", silent) as bar:
 
-        def score(lot: list[Pair]) -> dict[str, list[float]]:
-            rows = {
-                keys[p]: [float(v) for v in row]
-                for p, row in zip(lot, scorer.probabilities(lot), strict=True)
-            }
+        def keep(lot: list[Pair], found: np.ndarray) -> dict[str, list[float]]:
+            rows = {keys[p]: [float(v) for v in row] for p, row in zip(lot, found, strict=True)}
             store.put(rows)
             bar.update(len(lot))
             return rows
 
-        for rows in ranks.by_turns(lots, score, getattr(scorer, "usage", None)):
+        used = getattr(scorer, "usage", None)
+        for rows in ranks.by_turns(lots, scorer.probabilities, used, read=keep):
             known |= rows
     scores: dict[Pair, Scores] = {pair: tuple(known[key]) for pair, key in keys.items()}
     _warn(

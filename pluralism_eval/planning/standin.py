@@ -124,9 +124,15 @@ class TransformersStandIn(PlainStandIn, HFLLM):
     def _opening(self, rows: Sequence[Sequence[int]]) -> None:
         return None  # there is no model
 
+    def encode(self, prompts: Sequence[str]) -> list[Any]:
+        return [self.inner.tok_encode(prompt) for prompt in prompts]
+
     def _next_token_logprobs(self, rows: Sequence[Sequence[int]], opening: Any) -> np.ndarray:
         self.inner.longest = max(self.inner.longest, *map(len, rows))
         return np.zeros((len(rows), 1))
+
+    def _numbers(self, logprobs: np.ndarray) -> np.ndarray:
+        return logprobs
 
     def _read(
         self, row: np.ndarray, letters: Sequence[str], top_tokens: int | None

@@ -133,8 +133,12 @@ def _arguments(folder: Path) -> dict[str, Any]:
     }
 
 
-def run(folder: Path, model: str) -> dict[str, float]:
-    """One run in this process, from the task's data to the saved samples."""
+def run(folder: Path, model: str, **more: Any) -> dict[str, float]:
+    """One run in this process, from the task's data to the saved samples.
+
+    Args:
+        more: of the model, beside or instead of what it is given.
+    """
     import lm_eval
     from lm_eval.api.registry import model_registry
     from lm_eval.loggers import EvaluationTracker
@@ -152,7 +156,7 @@ def run(folder: Path, model: str) -> dict[str, float]:
     )
     results = lm_eval.simple_evaluate(
         model=model,
-        model_args=_arguments(folder) if model != "quick" else {},
+        model_args={**_arguments(folder), **more} if model != "quick" else {},
         tasks=[TASK],
         task_manager=manager,
         log_samples=True,

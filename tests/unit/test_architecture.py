@@ -24,6 +24,8 @@ LAYERS = [
         "utilisation",
         "ranks",
         "progress",
+        "behind",
+        "onednn",
         "trackers",
         "plugin",
         "yaml_files",

@@ -5,11 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lm_eval.models.huggingface import HFLM
 from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     GemmaConfig,
     GenerationConfig,
@@ -17,6 +23,7 @@ from transformers import (
     LlamaConfig,
     MambaConfig,
     MistralConfig,
+    PreTrainedTokenizerFast,
     Qwen3Config,
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
@@ -26,6 +33,7 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import decoding
 from pluralism_eval.llm import rows as under_way
 from pluralism_eval.llm.decoding import Greedy, Seeded, can_decode, decode, is_plain, rows_that_fit
+from pluralism_eval.llm.harness import HFLLM
 
 VOCABULARY, EOS = 48, 7
 SMALL = {
@@ -273,3 +281,18 @@ def test_what_generate_alone_can_do_is_left_to_it() -> None:
 def test_rows_follow_from_memory(llama: Any) -> None:
     assert rows_that_fit(llama, 100) == decoding.most_rows(llama)
     assert rows_that_fit(llama, 10**12) == 1
+
+
+@pytest.mark.parametrize("add_bos_token", [None, True, False])
+def test_prompts_are_encoded_at_once_as_lm_eval_encodes_each(add_bos_token: bool | None) -> None:
+    """Also where a chat template has put the token that begins a text."""
+    words = Tokenizer(WordLevel({"<s>": 0, "<unk>": 1, "a": 2, "b": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", unk_token="<unk>")
+    inner = SimpleNamespace(tokenizer=tokenizer, add_bos_token=add_bos_token, prefix_token_id=0)
+    prompts = ["a b", "<s>b", "b b b a", "<s>", "a b", "c"]
+    found = HFLLM(inner, "tiny").encode(prompts)
+    assert found == [HFLM.tok_encode(inner, prompt) for prompt in prompts]
+    added = int(add_bos_token is not False)
+    assert [row.count(0) for row in found] == [added, 1, added, 1, added, added]

@@ -12,11 +12,11 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pluralism_eval.llm import linear
+from pluralism_eval import onednn
 from pluralism_eval.llm.linear import fast_linear
 
 pytestmark = pytest.mark.skipif(
-    not linear.available(), reason="no x86 CPU, or torch without oneDNN"
+    not onednn.available(), reason="no x86 CPU, or torch without oneDNN"
 )
 
 
@@ -44,13 +44,13 @@ def layers(model: Any) -> list[Any]:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Filled by every product of oneDNN's: was the weight in its order?"""
     seen: list[bool] = []
-    product = linear.product
+    product = onednn.product
 
     def counted(x: Any, weight: Any, bias: Any = None) -> Any:
         seen.append(weight.is_mkldnn)
         return product(x, weight, bias)
 
-    monkeypatch.setattr(linear, "product", counted)
+    monkeypatch.setattr(onednn, "product", counted)
     return seen
 
 

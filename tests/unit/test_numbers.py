@@ -235,11 +235,18 @@ class Tokenizer(list[str]):
     def batch_decode(self, ids: list[list[int]]) -> list[str]:
         return [self[i] for (i,) in ids]
 
+    def decode(self, token: int) -> str:
+        return self[token]
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [[int(text), 3] for text in texts]}
+
 
 class Logits:
     """What :class:`HFLLM` needs of an ``HFLM``: five tokens, given logits for every prompt."""
 
     device = "cpu"
+    prefix_token_id, add_bos_token = 4, None
 
     def __init__(self, rows: list[list[float]]) -> None:
         texts = ["A", " A", "B", "x", "</s>"]
@@ -259,8 +266,8 @@ class Logits:
     def get_output_embeddings(self) -> None:
         return None
 
-    def tok_encode(self, text: str) -> list[int]:
-        return [int(text), 3]
+    def modules(self) -> list[Any]:
+        return []
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_answers_come_back_as_they_were_kept(tmp_path: Path) -> None:
 def test_rates_read_one_line_at_a_time_and_repeated_ones_once(tmp_path: Path) -> None:
     transcript = Transcript("m", str(tmp_path / "t.jsonl"))
     for i in (1, 0, 1):
-        transcript.write(query(i), answer("\u2028 \x85" if i else ""))
+        transcript.write([(query(i), answer("\u2028 \x85" if i else ""))])
     entries = transcript.entries()
     assert iter(entries) is entries
     assert [entry["doc_id"] for entry in entries] == [1, 0]

@@ -37,6 +37,7 @@ coverage: $(VENV)/.ready
 bench: $(VENV)/.ready
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.overhead --docs 100 1000 10000 28763 --json results/bench/overhead.json
+	$(BIN)/python -m tests.bench.beside --json results/bench/beside.json
 
 # Retrain the shipped community LMs (about 15 minutes on 2 cores) and show what they learned.
 adapters: $(VENV)/.ready

@@ -16,6 +16,7 @@ from pluralism_eval import utilisation
 from pluralism_eval.errors import PluralismError
 
 if TYPE_CHECKING:
+    from pluralism_eval.llm.forward import Opening
     from pluralism_eval.llm.rows import Rows
 
 log = logging.getLogger(__name__)
@@ -159,6 +160,7 @@ def decode(
     rows: int,
     min_new: int = 0,
     ended: Callable[[list[int]], bool] | None = None,
+    opening: Opening | None = None,
     also: Callable[[Sequence[int]], Mapping[str, Any]] = lambda numbers: {},
 ) -> Iterator[tuple[int, list[int]]]:
     """A continuation of every prompt, each as soon as it is there.
@@ -170,6 +172,7 @@ def decode(
         eos: tokens that end a text.
         rows: how many texts are written at once; halved where the device's memory does not suffice.
         ended: further texts (lists of new tokens) that are complete.
+        opening: what all prompts begin with, computed already.
         also: what else a forward pass over these prompts (indices, in the batch's order) needs.
 
     Yields:
@@ -192,7 +195,7 @@ def decode(
                 under_way = Rows(rows, longest, max_new, model.device)
             with torch.inference_mode():
                 if not under_way or (waiting and len(under_way) <= rows - max(1, rows // 8)):
-                    logits, begun = _admit(model, prompts, waiting, under_way, rows, also)
+                    logits, begun = _admit(model, prompts, waiting, under_way, rows, opening, also)
                 else:
                     logits, begun = _step(model, under_way, also), 0
                 _take(under_way, begun, logits, pick, eos, min_new)
@@ -229,6 +232,7 @@ def _admit(
     waiting: deque[int],
     under_way: Rows,
     rows: int,
+    opening: Opening | None,
     also: Callable[[Sequence[int]], Mapping[str, Any]],
 ) -> tuple[Any, int]:
     """Prompts from ``waiting`` join the rows under way, as many as have room in one forward pass.
@@ -241,21 +245,22 @@ def _admit(
     from pluralism_eval.llm.forward import next_logits
 
     numbers: list[int] = []
-    longest, room = 0, tokens_of_a_pass(model.device)
+    longest, room, shared = 0, tokens_of_a_pass(model.device), len(opening or ())
     for number in itertools.islice(waiting, rows - len(under_way)):
-        longest = max(longest, len(prompts[number]))
+        longest = max(longest, len(prompts[number]) - shared)
         if numbers and longest * (len(numbers) + 1) > room:
             break
         numbers.append(number)
     logits, output = next_logits(
         model,
         [prompts[i] for i in numbers],
-        past_key_values=DynamicCache(),
+        opening,
+        past_key_values=opening.cache(len(numbers), growing=True) if opening else DynamicCache(),
         use_cache=True,
         **also(numbers),
     )
     lengths = [len(prompts[i]) for i in numbers]
-    utilisation.prefill(bare(model), lengths, len(numbers))
+    utilisation.prefill(bare(model), [n - shared for n in lengths], len(numbers), shared)
     begun = len(under_way)
     under_way.join(numbers, lengths, output.past_key_values)
     for _ in numbers:

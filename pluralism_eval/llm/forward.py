@@ -57,12 +57,11 @@ class Opening:
         self._kept = [(layer.keys, layer.values) for layer in layers]
 
     @classmethod
-    def of(cls, model: Any, prompts: Sequence[Sequence[int]]) -> Opening | None:
+    def of(cls, model: Any, prompts: Sequence[list[int]]) -> Opening | None:
         """None where it would save little, or where a layer keeps more of a token than its keys and values."""
         if len(prompts) < 2:
             return None
-        rows = [tuple(prompt) for prompt in prompts]
-        ends = [row[:-1] for row in (min(rows), max(rows))]
+        ends = [prompt[:-1] for prompt in (min(prompts), max(prompts))]
         pairs = enumerate(zip(*ends, strict=False))
         shared = next((i for i, (a, b) in pairs if a != b), min(map(len, ends)))
         if shared < _SHORT or shared * (len(prompts) - 1) < _SAVED or not can_decode(model):
@@ -72,18 +71,23 @@ class Opening:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def cache(self, rows: int) -> Cache:
-        """For ``rows`` prompts that go on from here; it takes up nothing of theirs."""
-        return Cache(layers=[_Begun(keys, values, rows) for keys, values in self._kept])
+    def cache(self, rows: int, growing: bool = False) -> Cache:
+        """For ``rows`` prompts that go on from here; it takes up what is theirs only where it is ``growing``."""
+        kind = _Begun if growing else _Read
+        return Cache(layers=[kind(keys, values, rows) for keys, values in self._kept])
 
 
 class _Begun(DynamicLayer):
-    """An opening's keys and values in one layer, before those of every row; these are not kept."""
+    """An opening's keys and values in one layer, before those of every row."""
 
     def __init__(self, keys: Any, values: Any, rows: int) -> None:
         super().__init__()
         self.keys, self.values = (x.expand(rows, -1, -1, -1) for x in (keys, values))
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+
+class _Read(_Begun):
+    """The rows' own are not kept."""
 
     def update(self, key_states: Any, value_states: Any, *_: Any, **__: Any) -> tuple[Any, Any]:
         keys = torch.cat([self.keys, key_states], dim=-2)
@@ -102,14 +106,14 @@ def next_logits(
         model: bare, or a PEFT model over one.
         prompts: [n_prompts] token ids, none empty.
         opening: what all of them begin with; their last tokens are not in it.
-        more: what else the model takes.
+        more: what else the model takes; a cache of the opening's own, where it has to grow.
 
     Returns:
         ([n_prompts, vocabulary] logits in the model's number format, all that the model returned).
     """
     if opening is not None:
         prompts = [prompt[len(opening) :] for prompt in prompts]
-        more = {**more, "past_key_values": opening.cache(len(prompts)), "use_cache": True}
+        more = {"past_key_values": opening.cache(len(prompts)), **more, "use_cache": True}
     longest = max(map(len, prompts))
     ids = torch.tensor(
         [[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts], device=model.device

@@ -371,7 +371,7 @@ class HFLLM(HarnessLLM):
                 written = {}
                 for i, new in decode(
                     inner.model, [rows[i] for i in lot], Greedy(),
-                    max_new=max_new, eos=eos, rows=held, ended=ended if stops else None,
+                    max_new=max_new, eos=eos, rows=held, ended=ended if stops else None, opening=opening,
                 ):  # fmt: skip
                     text = inner.tok_decode(new)
                     for stop in stops:
@@ -381,6 +381,7 @@ class HFLLM(HarnessLLM):
                 return written
 
             with utilisation.phase_unless_within("responses"):
+                opening = self._opening(rows)
                 for written in ranks.by_turns(lots, write):
                     found |= written
             bar.update(len(unique) - bar.n)
@@ -463,7 +464,7 @@ class HFLLM(HarnessLLM):
             )
         return ids
 
-    def _opening(self, rows: Sequence[Sequence[int]]) -> Opening | None:
+    def _opening(self, rows: Sequence[list[int]]) -> Opening | None:
         from pluralism_eval.llm.forward import Opening
 
         return Opening.of(self.inner.model, rows)

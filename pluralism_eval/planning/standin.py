@@ -121,7 +121,7 @@ class TransformersStandIn(PlainStandIn, HFLLM):
     def _greedy(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str] | None:
         return None  # the stand-in's own texts
 
-    def _opening(self, rows: Sequence[Sequence[int]]) -> None:
+    def _opening(self, rows: Sequence[list[int]]) -> None:
         return None  # there is no model
 
     def encode(self, prompts: Sequence[str]) -> list[Any]:

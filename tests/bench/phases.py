@@ -49,6 +49,10 @@ class Measured:
     """The least that the device could take, by its peaks just before and after."""
     peaks: list[tuple[float, float]] = field(default_factory=list)
     """(FLOP/s, bytes/s), the mean of both."""
+    matmul: list[float] = field(default_factory=list)
+    """FLOP/s of torch's own product of matrices, by repetition; the peak is that of the fastest known."""
+    matmul_floors: list[float] = field(default_factory=list)
+    """The floors by it."""
     plain: list[float] = field(default_factory=list)
     """Seconds of each question."""
     hf: list[float] = field(default_factory=list)
@@ -129,18 +133,22 @@ class Contenders:
             warm_up(phase, asked[0])
         self.ours(phase, asked[:1])
         for repeat in range(n):
-            peaks = [utilisation.measured_peaks(*CPU)]
+            peaks, matmul = [utilisation.measured_peaks(*CPU)], [matmul_rate()]
             before = utilisation.snapshot()
             start = time.perf_counter()
             with utilisation.phase(phase):
                 answers = self.ours(phase, asked)
             found.ours.append(time.perf_counter() - start)
             peaks.append(utilisation.measured_peaks(*CPU))
+            matmul.append(matmul_rate())
             flops, bandwidth = (sum(both) / 2 for both in zip(*peaks, strict=True))
             found.peaks.append((flops, bandwidth))
-            floor = utilisation.since(before)[phase].floor({CPU: (flops, bandwidth)})
-            assert floor is not None
-            found.floors.append(floor)
+            found.matmul.append(sum(matmul) / 2)
+            work = utilisation.since(before)[phase]
+            for peak, floors in ((flops, found.floors), (found.matmul[-1], found.matmul_floors)):
+                floor = work.floor({CPU: (peak, bandwidth)})
+                assert floor is not None
+                floors.append(floor)
             part = range(repeat, len(asked), n)
             for i in part:
                 start = time.perf_counter()
@@ -210,6 +218,17 @@ class Contenders:
             "ours": {"seconds": ours, "new_tokens": own}, "fixed_batches": {"seconds": seconds, "new_tokens": theirs},
             "tokens_per_second_ratio": (own / ours) / (theirs / seconds),
         }  # fmt: skip
+
+
+def matmul_rate(n: int = 1536) -> float:
+    """FLOP/s of ``torch.mm`` on two square matrices of ``n``, the best of six."""
+    a, best = torch.ones(n, n), float("inf")
+    with torch.inference_mode():
+        for _ in range(6):
+            start = time.perf_counter()
+            torch.mm(a, a)
+            best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best
 
 
 def _by_llm(llm: HarnessLLM, phase: str, asked: Sequence[Any], sizes: Sizes) -> list[Any]:

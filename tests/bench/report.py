@@ -14,6 +14,7 @@ def table(found: Row) -> str:
     """What ``results/bench/README.md`` says of ``cpu.json``."""
     m = found["machine"]
     peaks = [both for row in found["phases"].values() for both in row["peaks"]]
+    matmul = [rate for row in found["phases"].values() for rate in row["matmul"]]
     whole = "\n".join(_study(found))
     return (
         f"""# What the models' work costs
@@ -23,15 +24,15 @@ torch {m["torch"]} ({m["threads"]} threads), transformers {m["transformers"]}, P
 repetition: {three([f / 1e9 for f, _ in peaks], 0)} GFLOP/s, {three([b / 1e9 for _, b in peaks], 1)} GB/s (least, median, most).
 *Plain* is the authors' algorithm (`tests/bench/plain.py`): one prompt, one adapter, one pair at a time. *hf* is lm-eval's at its
 default batch size 1; it has no mixed adapters, so its messages are the bare model's. *Floor* is the least time that the work could take on \
-these peaks (`pluralism_eval/utilisation.py`).
+these peaks (`pluralism_eval/utilisation.py`), of which the first is oneDNN's product of matrices; by `torch.mm` it is {three([f / 1e9 for f in matmul], 0)} GFLOP/s.
 
 ## The same questions, models loaded, in turn
 
 Ours answers all of them {len(found["phases"]["messages"]["ours"])} times; in between, the others go through them once. Ratios are their time over ours, floor / ours \
 the share of the device that is used: least, median, most over the repetitions.
 
-| phase | questions | ours (s) | plain / ours | hf / ours | floor / ours |
-|---|---|---|---|---|---|
+| phase | questions | ours (s) | plain / ours | hf / ours | floor / ours | by `torch.mm` |
+|---|---|---|---|---|---|---|
 """
         + "\n".join(_phase(name, row) for name, row in found["phases"].items())
         + f"\n\n{_equal(found['phases'])}\n\n{whole}\n"
@@ -41,9 +42,12 @@ the share of the device that is used: least, median, most over the repetitions.
 def _phase(name: str, row: Row) -> str:
     ours = row["ours"]
     hf = three([sum(row["hf"]) / s for s in ours])
-    floor = three([f / s for f, s in zip(row["floors"], ours, strict=True)])
+    floor, matmul = (
+        three([f / s for f, s in zip(row[name], ours, strict=True)])
+        for name in ("floors", "matmul_floors")
+    )
     plain = three([sum(row["plain"]) / s for s in ours])
-    return f"| {name} | {row['questions']} | {median(ours):.2f} | {plain} | {hf} | {floor} |"
+    return f"| {name} | {row['questions']} | {median(ours):.2f} | {plain} | {hf} | {floor} | {matmul} |"
 
 
 def _equal(phases: Mapping[str, Row]) -> str:

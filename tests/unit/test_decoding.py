@@ -33,6 +33,7 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import decoding
 from pluralism_eval.llm import rows as under_way
 from pluralism_eval.llm.decoding import Greedy, Seeded, can_decode, decode, is_plain, rows_that_fit
+from pluralism_eval.llm.forward import Opening
 from pluralism_eval.llm.harness import HFLLM
 
 VOCABULARY, EOS = 48, 7
@@ -95,6 +96,21 @@ def test_greedy_texts_are_those_of_generate(name: str, rows: int) -> None:
     own = texts_of(model, given, rows=rows, max_new=20)
     assert own == [plainly(model, row, 20) for row in given]
     assert len({len(new) for new in own}) > 3, "some must end early, else nothing is tried"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_all_prompts_begin_with_is_computed_once(name: str) -> None:
+    model, begin = model_of(CONFIGS[name]), [5, 3, 9, 1] * 4
+    given = [[*begin, *row] for row in prompts()]
+    with utilisation.phase(f"texts that begin alike, {name}"):
+        opening = Opening.of(model, given)
+        assert opening is not None
+        assert len(opening) >= len(begin)
+        own = texts_of(model, given, opening=opening)
+    assert own == [plainly(model, row, 20) for row in given]
+    work = utilisation.snapshot()[f"texts that begin alike, {name}"]
+    assert work.prefilled == sum(map(len, given)) - (len(given) - 1) * len(opening)
+    assert work.prefilled + work.reused == sum(map(len, given)) + len(opening)
 
 
 def test_a_text_has_at_least_so_many_tokens(llama: Any) -> None:

@@ -8,7 +8,8 @@ from pluralism_eval import uncertainty
 from pluralism_eval.distribution import mean_read, read, to_logprobs
 from pluralism_eval.schema import Answer, Message, Query, Selection
 
-from .composite import CompositeLM, Prompt
+from .composite import CompositeLM
+from .rounds import Prompt
 
 Messages = Sequence[tuple[Message, ...]]
 

@@ -7,7 +7,8 @@ from functools import cached_property
 from pluralism_eval.passages import one_line
 from pluralism_eval.schema import Answer, Message, Query, Selection
 
-from .composite import CompositeLM, Prompt
+from .composite import CompositeLM
+from .rounds import Prompt
 
 _RESPOND = Prompt("respond", 1)
 

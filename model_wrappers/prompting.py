@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pluralism_eval.schema import Answer, Query
 
-from .composite import CompositeLM, Prompt
+from .composite import CompositeLM
+from .rounds import Prompt
 
 _RESPOND = Prompt("respond", 0)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from pluralism_eval.schema import Answer, Query
 
-from .composite import CompositeLM, Prompt
+from .composite import CompositeLM
+from .rounds import Prompt
 
 _QUERY = Prompt("query", 0)
 

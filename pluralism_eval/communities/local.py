@@ -17,7 +17,8 @@ from pluralism_eval.llm.decoding import (
     most_rows,
     rows_that_fit,
 )
-from pluralism_eval.llm.harness import HFLLM, HarnessLLM
+from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.llm.hf import HFLLM
 
 log = logging.getLogger(__name__)
 

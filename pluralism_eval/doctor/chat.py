@@ -112,7 +112,7 @@ def _of_servers(run: Run) -> list[Finding]:
 
 def option_tokens(run: Run) -> list[Finding]:
     """Every letter needs a token of its own, and better the spelling that follows the prompt."""
-    from pluralism_eval.llm.harness import HFLLM
+    from pluralism_eval.llm.hf import HFLLM
 
     check, letters = "option tokens", run.letters
     _ = run.queries  # without any there is nothing to be said

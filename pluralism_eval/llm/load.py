@@ -12,7 +12,8 @@ from pluralism_eval.api.settings import ANSWER_FIELDS, parse_api
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import batches, embedded
-from pluralism_eval.llm.harness import HFLLM, HarnessLLM
+from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.llm.hf import HFLLM
 from pluralism_eval.secrets import is_secret_name
 from pluralism_eval.settings import Settings
 

@@ -11,7 +11,8 @@ from lm_eval.models.api_models import JsonChatStr
 
 from pluralism_eval.api.settings import OPENAI, ApiSettings, parse_api
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.llm.harness import HFLLM, HarnessLLM
+from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.llm.hf import HFLLM
 from pluralism_eval.planning.counting import Counter, counter_of
 from pluralism_eval.planning.models import Card, card_of
 from pluralism_eval.settings import Settings

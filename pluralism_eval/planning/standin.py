@@ -15,7 +15,8 @@ from lm_eval.models.api_models import JsonChatStr
 from pluralism_eval.api.client import Api, Call
 from pluralism_eval.api.replies import Choice, Reply
 from pluralism_eval.api.settings import OPENAI
-from pluralism_eval.llm.harness import HFLLM, HarnessLLM
+from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.llm.hf import HFLLM
 from pluralism_eval.llm.openai_api import OpenAILLM, Probe
 from pluralism_eval.planning.counting import CHARACTERS, capped, filler
 from pluralism_eval.planning.describe import Described

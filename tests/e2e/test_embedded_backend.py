@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from pluralism_eval.llm.harness import HFLLM
+from pluralism_eval.llm.hf import HFLLM
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.settings import parse
 from tests.embedded_backend import Embedded

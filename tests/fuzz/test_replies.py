@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pluralism_eval import replies
 from pluralism_eval.api.replies import Reply, read_reply
 from pluralism_eval.distribution import read
-from pluralism_eval.llm.openai_api import _ending, _from_top, _summed
+from pluralism_eval.llm.openai_scores import ending, from_top, summed
 from pluralism_eval.readouts import check_logprobs
 from tests.fuzz import JSON, TEXTS, fuzz, mutated, ours
 from tests.unit.test_replies import naive_letter
@@ -166,13 +166,13 @@ def test_any_json_of_a_server_is_a_reply_or_an_error(raw: Any, echo: bool) -> No
             assert top == sorted(top, reverse=True)
             for count in (None, 1):
                 with ours():
-                    scores = _from_top(choice, ("A", "B"), count)
+                    scores = from_top(choice, ("A", "B"), count)
                     assert 0 <= scores.unseen <= 1
                     check_logprobs("m", [scores.logprobs])
                     distribution, mass = read(scores.logprobs)
                     assert sum(distribution) == pytest.approx(1)
                     assert mass <= 2.1
         if reply.choices:
-            tokens, value, greedy = _ending(reply, " A")
+            tokens, value, greedy = ending(reply, " A")
             assert not math.isnan(value)
-            _summed([[(tokens, value, greedy)]])
+            summed([[(tokens, value, greedy)]])

@@ -34,7 +34,7 @@ from pluralism_eval.llm import decoding
 from pluralism_eval.llm import rows as under_way
 from pluralism_eval.llm.decoding import Greedy, Seeded, can_decode, decode, is_plain, rows_that_fit
 from pluralism_eval.llm.forward import Opening
-from pluralism_eval.llm.harness import HFLLM
+from pluralism_eval.llm.hf import HFLLM
 
 VOCABULARY, EOS = 48, 7
 SMALL = {

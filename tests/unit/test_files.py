@@ -163,7 +163,7 @@ def test_a_transcript_that_cannot_be_added_to_ends_the_run(tmp_path: Path) -> No
     written.path = Path("/dev/full")
     query = Query("k", "t", 0, "0", "", "overton", "generation", "text")
     with pytest.raises(PluralismError, match="/dev/full' cannot be written: No space left"):
-        written.write(query, Answer(text="x"))
+        written.write([(query, Answer(text="x"))])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's device")

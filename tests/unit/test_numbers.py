@@ -20,8 +20,9 @@ from pluralism_eval.api.replies import Choice
 from pluralism_eval.data.docs import build_docs, load_docs, oddities
 from pluralism_eval.distribution import check_weights, likeliest, mean_read, modes, read
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.llm.harness import HFLLM, HarnessLLM
-from pluralism_eval.llm.openai_api import _from_top
+from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.llm.hf import HFLLM
+from pluralism_eval.llm.openai_scores import from_top
 from pluralism_eval.metrics import bounds, classification, options, statistics
 from pluralism_eval.metrics.metric import tie_break
 from pluralism_eval.metrics.summary import StandardError, interval
@@ -327,7 +328,7 @@ def test_twenty_six_options_are_asked_and_scored(run: Any) -> None:
 
 def test_a_server_that_shows_twenty_of_twenty_six_options_says_what_it_hides() -> None:
     first = tuple((letter, math.log(0.04)) for letter in LETTERS[:20])
-    found = _from_top(Choice("", "stop", first=first), LETTERS, None)
+    found = from_top(Choice("", "stop", first=first), LETTERS, None)
     assert found.unseen == pytest.approx(0.2)
     least = uncertainty.lower(found)
     assert sum(least) == pytest.approx(0.8)

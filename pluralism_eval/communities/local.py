@@ -104,7 +104,7 @@ class LocalModel:
 
 
 def _load(pretrained: str, revision: str, llm: HarnessLLM | None) -> tuple[Any, Any]:
-    if isinstance(llm, HFLLM) and _is_plain(llm.inner, pretrained, revision):
+    if isinstance(llm, HFLLM) and llm.holds(pretrained, revision):
         return llm.inner.model, llm.inner.tokenizer
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -116,12 +116,3 @@ def _load(pretrained: str, revision: str, llm: HarnessLLM | None) -> tuple[Any, 
     where: Mapping[str, Any] = {"revision": revision, "trust_remote_code": False}
     model = AutoModelForCausalLM.from_pretrained(pretrained, dtype=dtype, **where).to(device).eval()
     return model, AutoTokenizer.from_pretrained(pretrained, **where)
-
-
-def _is_plain(inner: Any, pretrained: str, revision: str) -> bool:
-    return (
-        inner.pretrained == pretrained
-        and (getattr(inner, "revision", None) or "main") == revision
-        and not getattr(inner, "peft", None)
-        and not getattr(inner, "delta", None)
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import ram
 from pluralism_eval.doctor.environment import ranks
 from pluralism_eval.doctor.findings import Finding
 from pluralism_eval.doctor.model import DTYPES, is_causal
@@ -50,6 +50,8 @@ class Part:
 
 def check(run: Run) -> list[Finding]:
     """Weights, and keys and values of a batch, against what is free."""
+    from pluralism_eval.llm.linear import copied
+
     parts = parts_of(run)
     if not parts:
         return [Finding("memory", "ok", "no model is loaded in this process")]
@@ -62,6 +64,8 @@ def check(run: Run) -> list[Finding]:
             lines.append(f"{part.what}: size unknown")
             continue
         weights = weight_bytes(size, config, part.args)
+        if run.device == "cpu" and weights == 4 * size.parameters:
+            weights += copied(weights)
         kept = _rows(run, part) * cache_bytes(config)
         total += weights + kept
         largest = max(largest, size.parameters)
@@ -200,15 +204,4 @@ def free_memory(device: str, all_gpus: bool = False) -> tuple[float, str]:
     if device.startswith("mps") and torch.backends.mps.is_available():
         limit = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
         return float(limit), "the GPU (MPS)"
-    return _free_ram(), "this machine"
-
-
-def _free_ram() -> float:
-    psutil = importlib.import_module("psutil")  # comes with accelerate, without types
-    free = float(psutil.virtual_memory().available)
-    try:  # a container's own limit
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="utf-8")
-        return min(free, float(int(limit) - int(used)))
-    except (OSError, ValueError):
-        return free
+    return ram.free(), "this machine"

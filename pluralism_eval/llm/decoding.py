@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pluralism_eval import utilisation
+from pluralism_eval import ram, utilisation
 from pluralism_eval.errors import PluralismError
 
 if TYPE_CHECKING:
@@ -126,7 +126,6 @@ def rows_that_fit(model: Any, tokens: int) -> int:
 
     On CPUs by all of the memory, not by what is free at the moment: the same on every start.
     """
-    import psutil  # comes with accelerate
     import torch
 
     shape = utilisation.Shape.of(model)
@@ -135,7 +134,7 @@ def rows_that_fit(model: Any, tokens: int) -> int:
         held = torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
         room = 0.8 * (free + held)
     else:
-        room = 0.2 * psutil.virtual_memory().total
+        room = 0.2 * ram.total()
     row = tokens * shape.kv_bytes
     return max(1, min(most_rows(model), int(room // row)))
 

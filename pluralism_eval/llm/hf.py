@@ -40,6 +40,16 @@ class HFLLM(HarnessLLM):
         self._can_score = True
         self._by_text: dict[str, list[int]] | None = None
 
+    def holds(self, pretrained: str, revision: str = "main") -> bool:
+        """True where its weights are those, as they are: no adapter, no difference added."""
+        inner = self.inner
+        return (
+            inner.pretrained == pretrained
+            and (getattr(inner, "revision", None) or "main") == revision
+            and not getattr(inner, "peft", None)
+            and not getattr(inner, "delta", None)
+        )
+
     def generate(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
         """See the base class; samples are seeded a batch, by torch's seed and the batch.
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from pluralism_eval import onednn
+from pluralism_eval import onednn, ram
 from pluralism_eval.llm.decoding import bare
 
 _SHARE = 0.1
@@ -43,6 +43,11 @@ def fast_linear(model: Any) -> Iterator[None]:
             del layer.__dict__["forward"]
 
 
+def copied(weights: float) -> float:
+    """Bytes that so many bytes of float32 weights take up a second time, in oneDNN's order; 0 where they are not."""
+    return weights if onednn.available() and weights <= _SHARE * ram.total() else 0.0
+
+
 def _known(model: Any) -> Sequence[_Layer]:
     """The layers of ``model``, read once, and again when one has changed."""
     known: Sequence[_Layer] | None = model.__dict__.get("_pluralism_linear")
@@ -53,11 +58,8 @@ def _known(model: Any) -> Sequence[_Layer]:
 
 
 def _read(model: Any) -> list[_Layer]:
-    import psutil  # comes with accelerate
-
     layers = [layer for layer in model.modules() if _is_ours(layer)]
-    size = sum(layer.weight.nbytes for layer in layers)
-    ordered = size <= _SHARE * psutil.virtual_memory().total
+    ordered = copied(sum(layer.weight.nbytes for layer in layers)) > 0
     return [_Layer(x, x.weight, x.weight._version, _forward(x, ordered)) for x in layers]
 
 

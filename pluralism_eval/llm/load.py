@@ -98,6 +98,16 @@ def shared_llm(settings: Settings) -> HarnessLLM:
     return held[0] if held else load_llm(settings)
 
 
+def held(pretrained: str) -> HFLLM | None:
+    """An LLM of this process that holds these weights as they are, in float32 on the CPU."""
+    for llm in _alive.values():
+        if isinstance(llm, HFLLM) and llm.holds(pretrained):
+            model = llm.inner.model
+            if (model.device.type, str(model.dtype)) == ("cpu", "torch.float32"):
+                return llm
+    return None
+
+
 def _arguments(settings: Settings) -> dict[str, Any]:
     """What the lm-eval model is built from."""
     args = dict(settings.llm_args)

@@ -45,12 +45,16 @@ class EmbeddedScorer:
         from sklearn.preprocessing import StandardScaler
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from pluralism_eval.llm import embedded
+        from pluralism_eval.llm import embedded, load
 
         source = embedded.locate()
         self._tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
-        self._model = model.eval()
+        llm = load.held(source)
+        if llm is not None:
+            self._model = llm.inner.model
+        else:
+            own = AutoModelForCausalLM.from_pretrained(source, trust_remote_code=False)
+            self._model = own.eval()
         self._alone: dict[str, float] = {}
         calibration = read_pairs("nli_calibration.jsonl")
         wording = [self._AFFIRMED, self._DENIED, self._ALONE]

@@ -22,7 +22,7 @@ from pluralism_eval.communities import adapters
 from pluralism_eval.communities.catalogue import load_pool
 from pluralism_eval.communities.engine import Job, Sampling
 from pluralism_eval.communities.lora import LoraEngine
-from pluralism_eval.llm import embedded
+from pluralism_eval.llm import embedded, load
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.metrics import nli_embedded
 from pluralism_eval.metrics.entailment import read_pairs
@@ -310,3 +310,18 @@ def test_the_shipped_calibration_is_how_the_model_reads_the_pairs() -> None:
         scorer = nli_embedded.EmbeddedScorer()
     assert len(shipped["readings"]) == len(pairs) == 66
     np.testing.assert_allclose(scorer.readings(pairs[::8]), shipped["readings"][::8], atol=1e-4)
+
+
+def test_the_scorer_reads_with_the_llms_weights_and_reads_the_same() -> None:
+    """Also while adapters are attached to them."""
+    pairs = [pair for pair, _ in read_pairs("nli_check.jsonl")][:3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load, "_alive", {})
+        own = nli_embedded.EmbeddedScorer()
+        llm = load_llm(parse("vanilla", {}))
+        members = adapters.resolve_all(load_pool("embedded"))
+        LoraEngine("embedded", members, llm)
+        shared = nli_embedded.EmbeddedScorer()
+    assert shared._model is llm.inner.model
+    assert own._model is not shared._model
+    np.testing.assert_array_equal(shared.readings(pairs), own.readings(pairs))

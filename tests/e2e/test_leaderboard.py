@@ -128,7 +128,7 @@ def browser(tmp_path: Path) -> Iterator[Any]:
 @pytest.fixture
 def page(tmp_path: Path) -> str:
     """Address of a page with three submissions on the same docs, one with a hostile name."""
-    from tests.unit.test_leaderboard import HOSTILE, make_run
+    from tests.unit.leaderboard.runs import HOSTILE, make_run
 
     submissions = tmp_path / "results" / "submissions"
     for seed, name in enumerate(("alpha", "beta", HOSTILE)):

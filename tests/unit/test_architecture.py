@@ -26,6 +26,7 @@ LAYERS = [
         "progress",
         "behind",
         "onednn",
+        "ram",
         "trackers",
         "plugin",
         "yaml_files",

@@ -13,6 +13,7 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
+from pluralism_eval import onednn
 from pluralism_eval.communities import adapters
 from pluralism_eval.communities import store as source
 from pluralism_eval.data.sources import COMMIT, INPUTS
@@ -31,6 +32,7 @@ from pluralism_eval.doctor.findings import Blocked, Curtain, Finding, of_error
 from pluralism_eval.doctor.run import Run
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm import embedded, load
+from pluralism_eval.llm.linear import copied
 from tests.openai_server import Offer, Reply, Scripted, Server, serve
 
 VK, OVERTON = "pluralism_steerable_vk", "pluralism_overton_nli"
@@ -419,10 +421,12 @@ def test_memory(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> No
     assert parameters is not None
     assert 5_000 < parameters.parameters < 20_000
     assert one("memory", run_of(model_args=args)).level == "ok"
-    need = 4 * parameters.parameters + memory.cache_bytes(run_of(model_args=args).config) * 812
+    weights = 4.0 * parameters.parameters
+    need = weights + copied(weights) + memory.cache_bytes(run_of(model_args=args).config) * 812
     for free, level in ((need * 0.9, "problem"), (need * 1.1, "warning"), (need * 2, "ok")):
         monkeypatch.setattr(memory, "free_memory", lambda *_, f=free: (f, "this machine"))
         assert one("memory", run_of(model_args={**args, "dtype": "float32"})).level == level
+    assert copied(weights) == weights * onednn.available()
     monkeypatch.setenv("WORLD_SIZE", "3")
     ranks = one("memory", run_of(model_args={**args, "dtype": "float32"}, device="cpu"))
     assert (ranks.level, "in each of 3 processes" in ranks.seen) == ("problem", True)

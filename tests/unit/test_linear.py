@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pluralism_eval import onednn
+from pluralism_eval import onednn, ram
 from pluralism_eval.llm.linear import fast_linear
 
 pytestmark = pytest.mark.skipif(
@@ -32,8 +30,7 @@ class Net(nn.Module):
 @pytest.fixture(params=[True, False], ids=["in oneDNN's order", "as they are"])
 def ordered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether memory holds the weights a second time."""
-    total = 10**12 if request.param else 10
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=total))
+    monkeypatch.setattr(ram, "total", lambda: 1e12 if request.param else 10.0)
     return bool(request.param)
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
+
+import psutil  # comes with accelerate
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
 def total() -> float:
     """Bytes."""
-    return min(float(_psutil().virtual_memory().total), _limit())
+    return min(float(psutil.virtual_memory().total), _limit())
 
 
 def free() -> float:
     """Bytes that nobody uses at the moment."""
-    left = float(_psutil().virtual_memory().available)
+    left = float(psutil.virtual_memory().available)
     try:
         used = int((_CGROUP / "memory.current").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -29,7 +29,3 @@ def _limit() -> float:
         return float(int((_CGROUP / "memory.max").read_text(encoding="utf-8")))
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return float("inf")
-
-
-def _psutil() -> Any:
-    return importlib.import_module("psutil")  # comes with accelerate, without types

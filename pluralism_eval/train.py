@@ -326,6 +326,8 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], batch: int = 8)
     """exp of the mean negative log-likelihood (nats a token), every text on its own; > 1."""
     import torch
 
+    from pluralism_eval.llm.linear import fast_linear
+
     rows = sorted((tokenizer(text)["input_ids"] for text in texts), key=len)
     nats, tokens = 0.0, 0
     for start in range(0, len(rows), batch):
@@ -335,7 +337,7 @@ def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], batch: int = 8)
         mask = torch.tensor(
             [[1] * len(row) + [0] * (longest - len(row)) for row in part], device=model.device
         )
-        with torch.inference_mode():
+        with torch.inference_mode(), fast_linear(model):
             logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
             own = logits.gather(-1, ids[:, 1:, None])[..., 0] - logits.logsumexp(-1)
         nats -= float(own[mask[:, 1:].bool()].sum())

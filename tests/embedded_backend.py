@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pluralism_eval.llm.linear import fast_linear
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.settings import parse
 from tests.openai_server.backend import Answer, Ask, Choice, FinishReason, Message, Token
@@ -73,12 +74,13 @@ class Embedded:
 
     def _forward(self, rows: list[list[int]], cache: Any, keep: int) -> tuple[torch.Tensor, Any]:
         """Logits [n_rows, keep (0: all), vocabulary] in float32, and the cache that goes on."""
-        output = self._inner.model(
-            input_ids=torch.tensor(rows, device=self._inner.device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
+        with fast_linear(self._inner.model):
+            output = self._inner.model(
+                input_ids=torch.tensor(rows, device=self._inner.device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=keep,
+            )
         return output.logits.float(), output.past_key_values
 
     def _generate(self, ask: Ask, logits: torch.Tensor, cache: Any) -> list[Choice]:

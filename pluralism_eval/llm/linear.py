@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import RLock
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from pluralism_eval.llm.decoding import bare
 
 _SHARE = 0.1
 """Of all memory, that weights in oneDNN's order may take up beside the model; above, it takes them as they are."""
+_turn = RLock()
 
 
 class _Layer(NamedTuple):
@@ -28,19 +30,21 @@ class _Layer(NamedTuple):
 def fast_linear(model: Any) -> Iterator[None]:
     """Inside, ``model``'s linear layers are computed by oneDNN; for inference only. Outside they are torch's.
 
-    What is computed differs in the last digits, as it does between two sizes of a batch.
+    What is computed differs in the last digits, as it does between two sizes of a batch. One thread at a time.
 
     Args:
         model: a transformers model, bare or within PEFT; nothing happens where its weights are not float32 on a CPU.
     """
-    layers = _known(bare(model)) if onednn.available() else ()
-    for layer, _, _, forward in layers:
-        layer.__dict__["forward"] = forward
-    try:
+    with ExitStack() as inside:
+        if onednn.available():
+            inside.enter_context(_turn)
+            layers = _known(bare(model))
+            for layer, _, _, forward in layers:
+                layer.__dict__["forward"] = forward
+                inside.callback(layer.__dict__.pop, "forward")
+            if not layers:
+                inside.close()
         yield
-    finally:
-        for layer, *_ in layers:
-            del layer.__dict__["forward"]
 
 
 def copied(weights: float) -> float:

@@ -88,6 +88,8 @@ class ClassifierScorer:
     def _forward(self, pairs: Sequence[Pair]) -> np.ndarray:
         import torch
 
+        from pluralism_eval.llm.linear import fast_linear
+
         premises, hypotheses = zip(*pairs, strict=True)
         inputs = self._tokenizer(
             list(premises),
@@ -97,7 +99,7 @@ class ClassifierScorer:
             max_length=self._limit,
             return_tensors="pt",
         ).to(self._device)
-        with torch.inference_mode():
+        with torch.inference_mode(), fast_linear(self._model):
             probabilities = self._model(**inputs).logits.float().softmax(-1)
         found: np.ndarray = probabilities.cpu().numpy()
         if np.isnan(found).any():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -72,6 +74,28 @@ def test_an_error_inside_leaves_the_model_as_it_was() -> None:
     model = Net()
     with pytest.raises(ZeroDivisionError), fast_linear(model):
         raise ZeroDivisionError
+    assert all("forward" not in layer.__dict__ for layer in layers(model))
+
+
+def test_threads_take_turns() -> None:
+    model, other, inside, seen = Net(), Net(), threading.Event(), []
+
+    def late(which: Any) -> None:
+        assert inside.wait(10)
+        with torch.inference_mode(), fast_linear(which):
+            seen.append("forward" in which.first.__dict__)
+
+    threads = [threading.Thread(target=late, args=(which,)) for which in (model, other)]
+    for thread in threads:
+        thread.start()
+    with fast_linear(model):
+        inside.set()
+        time.sleep(0.05)
+        assert "forward" in model.first.__dict__
+        assert not seen
+    for thread in threads:
+        thread.join()
+    assert seen == [True, True]
     assert all("forward" not in layer.__dict__ for layer in layers(model))
 
 

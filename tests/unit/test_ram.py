@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from pluralism_eval import ram
@@ -27,7 +28,7 @@ def test_the_lesser_of_the_machines_and_the_containers(
     for name, content in (("memory.max", limit), ("memory.current", used)):
         if content is not None:
             (tmp_path / name).write_text(content)
-    machine = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(total=64e9, available=50e9))
     monkeypatch.setattr(ram, "_CGROUP", tmp_path)
-    monkeypatch.setattr(ram, "_psutil", lambda: machine)
+    machine = SimpleNamespace(total=64e9, available=50e9)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
     assert (ram.total(), ram.free()) == (total, free)

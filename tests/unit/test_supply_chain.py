@@ -45,7 +45,6 @@ EXEMPT = {
     ),
     ("pluralism_eval/serving/files.py", "jinja2 without sandbox"): "templates of this package only",
     ("pluralism_eval/hijack/corpus.py", "jinja2 without sandbox"): "templates of this package only",
-    ("pluralism_eval/doctor/memory.py", "import_module"): "psutil, by its name",
     ("pluralism_eval/chaos/warm.py", "import_module"): "a list of names in that file",
     ("pluralism_eval/cli.py", "import_module"): "the modules of commands.COMMANDS",
     (

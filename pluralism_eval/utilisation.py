@@ -212,7 +212,7 @@ def measured_peaks(device: str, number: str) -> tuple[float, float]:
 
     dtype = getattr(torch, number)
     cuda = device.startswith("cuda")
-    n = 8192 if cuda else 1536
+    n = 8192 if cuda else 1024
 
     def fastest(work: Any, times: int) -> float:
         best = float("inf")

@@ -39,12 +39,18 @@ def fast_linear(model: Any) -> Iterator[None]:
         if onednn.available():
             inside.enter_context(_turn)
             layers = _known(bare(model))
-            for layer, _, _, forward in layers:
-                layer.__dict__["forward"] = forward
-                inside.callback(layer.__dict__.pop, "forward")
-            if not layers:
+            if layers:
+                inside.callback(_leave, layers)
+                for layer, _, _, forward in layers:
+                    layer.__dict__["forward"] = forward
+            else:
                 inside.close()
         yield
+
+
+def _leave(layers: Sequence[_Layer]) -> None:
+    for layer, *_ in layers:
+        layer.__dict__.pop("forward", None)
 
 
 def copied(weights: float) -> float:

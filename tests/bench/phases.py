@@ -220,7 +220,7 @@ class Contenders:
         }  # fmt: skip
 
 
-def matmul_rate(n: int = 1536) -> float:
+def matmul_rate(n: int = 1024) -> float:
     """FLOP/s of ``torch.mm`` on two square matrices of ``n``, the best of six."""
     a, best = torch.ones(n, n), float("inf")
     with torch.inference_mode():

@@ -40,15 +40,9 @@ BLOCK = 512
 class CompositeLM(Rounds):
     """An lm-eval model made of an LLM and, for some methods, a pool of community LMs."""
 
-    def __init__(
-        self,
-        batch_size: int | str | None = 1,
-        max_batch_size: int | None = None,
-        device: str | None = None,
-        **model_args: Any,
-    ) -> None:
+    def __init__(self, **given: Any) -> None:
         """See the base class."""
-        super().__init__(batch_size, max_batch_size, device, **model_args)
+        super().__init__(**given)
         self._used_before = replace(self.llm.usage)
         self._worked_before = utilisation.snapshot()
         self.transcript = Transcript(self.method, self.settings.transcript)

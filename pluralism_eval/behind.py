@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class Behind:
     """A thread that does what it is given, in order; never more than one piece behind.
 
-    An error is raised when the next piece is given, or at the end. The end waits for the last piece, also when
+    An error is raised when the next piece is given, which is done all the same, or at the end. The end waits for the last piece, also when
     the work before it was interrupted.
     """
 
@@ -39,10 +39,11 @@ class Behind:
             log.error("Another error, meanwhile: %s", also)
 
     def start(self, work: Callable[..., T], *given: Any) -> Future[T]:
-        """``work(*given)``, once the piece before it is done."""
-        self.wait()
-        self._last = started = self._thread.submit(work, *given)
-        return started
+        """``work(*given)``, once the piece before it is done; returns then, and raises what went wrong with that one."""
+        before, self._last = self._last, self._thread.submit(work, *given)
+        if before is not None:
+            before.result()
+        return self._last
 
     def wait(self) -> None:
         """Until nothing is left to do. Raises what went wrong."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from threading import RLock
@@ -16,6 +17,7 @@ from pluralism_eval.llm.decoding import bare
 _SHARE = 0.1
 """Of all memory, that weights in oneDNN's order may take up beside the model; above, it takes them as they are."""
 _turn = RLock()
+log = logging.getLogger(__name__)
 
 
 class _Layer(NamedTuple):
@@ -69,7 +71,15 @@ def _known(model: Any) -> Sequence[_Layer]:
 
 def _read(model: Any) -> list[_Layer]:
     layers = [layer for layer in model.modules() if _is_ours(layer)]
-    ordered = copied(sum(layer.weight.nbytes for layer in layers)) > 0
+    size = sum(layer.weight.nbytes for layer in layers)
+    ordered = copied(size) > 0
+    if layers:
+        how = (
+            "kept a second time in its order"
+            if ordered
+            else "taken as they are: too large to keep twice"
+        )
+        log.info("%d linear layers by oneDNN, %.1f GB of weights %s", len(layers), size / 1e9, how)
     return [_Layer(x, x.weight, x.weight._version, _forward(x, ordered)) for x in layers]
 
 

@@ -180,7 +180,9 @@ class CompositeLM(Rounds):
         """The inner model's own answer to lm-eval's own requests (chat templating done)."""
         if not requests_:
             return []
-        rendered = [requests.render_direct(r, self.llm) for r in requests_]
+        rendered = [
+            requests.render_direct(r, self.llm, bool(self.settings.chat)) for r in requests_
+        ]
         results: list[tuple[float, bool]] = self.inner.loglikelihood(rendered)
         readouts.check_logprobs(self.llm.name, [[float(value)] for value, *_ in results])
         self.llm.count([r.args[0] for r in rendered])
@@ -188,13 +190,15 @@ class CompositeLM(Rounds):
 
     def _direct_texts(self, requests_: list[Any]) -> list[str]:
         """As :meth:`_direct_scores`."""
-        rendered = [requests.render_direct(r, self.llm) for r in requests_]
+        rendered = [
+            requests.render_direct(r, self.llm, bool(self.settings.chat)) for r in requests_
+        ]
         bare = self.settings.readout == "harness"
         return self.llm.generate_until(rendered, bare) if rendered else []
 
     def _record_direct(self, requests_: Sequence[Any], responses: Sequence[Any]) -> None:
         for request, response in zip(requests_, responses, strict=True):
-            rendered = requests.render_direct(request, self.llm)
+            rendered = requests.render_direct(request, self.llm, bool(self.settings.chat))
             prompt = rendered.args[0]
             text = str(getattr(prompt, "prompt", prompt))
             room = self.llm.max_length - requests.reply_tokens(request, self.llm)
@@ -224,6 +228,10 @@ class CompositeLM(Rounds):
         if cache_hook.dbdict is not None:
             self._answers = AnswerCache(bypass(cache_hook.dbdict), self.fingerprint())
 
+    def _cloze(self) -> dict[str, Any]:
+        cloze = "cloze" in (self.resolved, self.settings.readout)
+        return {"cloze_normalisation": self.settings.cloze_normalisation} if cloze else {}
+
     def fingerprint(self) -> str:
         """Hash of everything an answer depends on besides its query."""
         s = asdict(self.settings)
@@ -248,6 +256,8 @@ class CompositeLM(Rounds):
             "mode": self.settings.mode,
             "readout": self.settings.readout,
             "readout_used": self.resolved or self.settings.readout,
+            "chat": self.settings.chat,
+            **self._cloze(),
             "seed": self.settings.seed,
             "communities": self._pool.identity() if self._pool else [],
             "llm_commit": getattr(getattr(self.inner, "config", None), "_commit_hash", None),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pluralism_eval.api.settings import parse_api
+from pluralism_eval.cloze import NORMALISATIONS
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import MODES
@@ -17,7 +18,7 @@ from pluralism_eval.secrets import secrets_in
 from pluralism_eval.yaml_files import is_file, read_yaml, yaml_value
 
 READOUTS = (
-    "options", "echo", "top_logprobs", "sampled", "verbalised", "generated", "harness"
+    "options", "echo", "top_logprobs", "cloze", "sampled", "verbalised", "generated", "harness"
 )  # fmt: skip
 
 
@@ -50,11 +51,17 @@ class Settings:
     """Of message sampling; 0 is greedy."""
     seed: int = 1234
     """Seeds message sampling and fallbacks."""
-    readout: str = "options"
-    """``options``: letter probabilities over the vocabulary; of a server (``llm=openai``) the first that
+    readout: str = ""
+    """``cloze``: the probability of each option's text (default for ``llm=embedded``). ``options`` (default for
+    other LLMs): letter probabilities over the vocabulary; of a server (``llm=openai``) the first that
     it gives of ``echo`` (log-probabilities of the prompt's end), ``top_logprobs`` (of the first token)
     and ``sampled`` (shares of ``readout_samples`` replies at temperature 1). ``verbalised``:
     percentages that it states; ``generated``: its words. ``harness``: lm-eval's own (vanilla)."""
+    cloze_normalisation: str = "sum"
+    """Of ``readout=cloze``: see :func:`pluralism_eval.cloze.read`."""
+    chat: bool | None = None
+    """Puts the queries of our tasks into the LLM's chat template, also without ``--apply_chat_template``. Default:
+    true for ``llm=embedded`` (but not with ``readout=harness``), else as that flag says."""
     readout_samples: int = 20
     """Replies a prompt of ``readout=sampled``."""
     orders: int | None = None
@@ -122,10 +129,21 @@ def parse(method: str, given: Mapping[str, Any]) -> Settings:
         args["trust_remote_code"] = trust
     problems += [_unknown(name, value, known) for name, value in extra.items()]
     merged |= {"llm": llm, "llm_args": args}
-    settings = Settings(**merged)
+    settings = _with_defaults(Settings(**merged))
     problems += _contradictions(method, settings)
     raise_all(f"model_args of {method}", problems)
     return settings
+
+
+def _with_defaults(s: Settings) -> Settings:
+    """What the embedded LLM needs in order to hear messages at all, where nothing else was said.
+
+    ``preset=reference`` asks in plain text and reads letters, as the authors did.
+    """
+    embedded = s.llm == "embedded" and not str(s.preset).startswith("reference")
+    readout = s.readout or ("cloze" if embedded else "options")
+    chat = embedded and readout != "harness" if s.chat is None else s.chat
+    return replace(s, readout=readout, chat=chat)
 
 
 def _unknown(name: str, value: Any, known: set[str]) -> str:
@@ -152,6 +170,16 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         )
     elif s.readout == "harness" and (s.orders or 1) > 1:
         found.append(f"orders={s.orders} rewrites prompts, readout=harness does not; drop one")
+    if s.cloze_normalisation not in NORMALISATIONS:
+        found.append(
+            f"cloze_normalisation={s.cloze_normalisation!r} is unknown. Allowed: {', '.join(NORMALISATIONS)}"
+        )
+    if not isinstance(s.chat, bool):
+        found.append(f"chat={s.chat!r} is unknown. Allowed: true, false")
+    elif s.chat and s.readout == "harness":
+        found.append(
+            "chat=true rewrites prompts, readout=harness does not; pass --apply_chat_template"
+        )
     if s.overlong not in ("error", "skip"):
         found.append(f"overlong={s.overlong!r} is unknown. Allowed: error, skip")
     if not isinstance(s.seed, int) or isinstance(s.seed, bool):

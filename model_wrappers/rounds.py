@@ -176,7 +176,7 @@ class Rounds(LM):
                 self.preset,
                 self.settings.readout_samples,
                 self.settings.cloze_normalisation,
-                [self._empty(queries[i]) for i in scored]
+                [self._alone(queries[i]) for i in scored]
                 if self.settings.cloze_normalisation == "pmi"
                 else (),
             )
@@ -193,9 +193,9 @@ class Rounds(LM):
             for s, text, score in zip(sent, texts, scores, strict=True)
         ]
 
-    def _empty(self, query: Query) -> str:
-        """A prompt of ``query``'s form without its question, its messages and what precedes them."""
-        return requests.render(replace(query, prefix="", history=()), "Answer:", self.llm)
+    def _alone(self, query: Query) -> str:
+        """The question of a cloze alone: no message, no attribute, nothing of the method's."""
+        return requests.render(query, readouts.asked(query, self.prompts), self.llm)
 
     def answered(self, reply: tuple[str, OptionScores | None, Sent], **trace: Any) -> Answer:
         """The answer that one prompt's ``reply`` is, with the fields of :class:`Answer` in ``trace``."""

@@ -41,13 +41,14 @@ def read(
     """A distribution over the options from the log-probabilities of their texts.
 
     ``sum``: of all tokens. ``character``, ``token``: divided by the text's length. ``pmi``: minus the same text's
-    log-probability after an empty question (domain-conditional PMI, Holtzman et al. 2021, equation 2). The option
-    mass is the probability of writing any of the texts.
+    log-probability after the question alone, so that only what the method adds counts (pointwise mutual information
+    of text and message; vanilla, which adds nothing, is uniform by construction). The option mass is the probability
+    of writing any of the texts.
 
     Args:
         options: [n_options] texts.
         scores: [n_options].
-        priors: [n_options] nats after the empty question; only ``pmi`` reads them.
+        priors: [n_options] nats after the question alone; only ``pmi`` reads them.
         how: one of :data:`NORMALISATIONS`.
     """
     sums = [score.logprob for score in scores]

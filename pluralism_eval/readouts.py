@@ -71,7 +71,7 @@ def option_scores(
     preset: Preset,
     samples: int,
     normalisation: str = "sum",
-    empty: Sequence[str] = (),
+    alone: Sequence[str] = (),
 ) -> list[OptionScores]:
     """[n_queries] scores, each readout in one batch.
 
@@ -79,7 +79,7 @@ def option_scores(
         prompts: [n_queries], rendered.
         samples: replies a prompt of readout ``sampled``.
         normalisation: of readout ``cloze``.
-        empty: [n_queries] prompts without message and question, rendered; only ``pmi`` needs them.
+        alone: [n_queries] prompts of the question alone, rendered; only ``pmi`` needs them.
 
     Raises:
         PluralismError: a readout that scores no options, or numbers that are no log-probabilities.
@@ -98,7 +98,7 @@ def option_scores(
                 [queries[i] for i in part],
                 sent,
                 normalisation,
-                [empty[i] for i in part] if empty else [],
+                [alone[i] for i in part] if alone else [],
             )
         elif kind in FROM_WORDS:
             found = _from_words(llm, [queries[i] for i in part], sent, preset, samples)
@@ -129,14 +129,14 @@ def _cloze(
     queries: Sequence[Query],
     prompts: Sequence[str],
     normalisation: str,
-    empty: Sequence[str],
+    alone: Sequence[str],
 ) -> list[OptionScores]:
-    """The options' texts after their prompts, and for PMI after the empty ones."""
+    """The options' texts after their prompts, and for PMI after the question alone."""
     texts = [cloze.texts(query) for query in queries]
     scores = llm.text_logprobs(prompts, texts)
     priors: list[tuple[float, ...]] = [()] * len(queries)
-    if empty:
-        priors = [tuple(s.logprob for s in own) for own in llm.text_logprobs(empty, texts)]
+    if alone:
+        priors = [tuple(s.logprob for s in own) for own in llm.text_logprobs(alone, texts)]
     return [
         cloze.read(query.choices, own, prior, normalisation)
         for query, own, prior in zip(queries, scores, priors, strict=True)

@@ -122,7 +122,7 @@ class OptionScores:
     texts: tuple[TextScore, ...] = ()
     """[n_options] of the options' texts (readout ``cloze``), from which ``logprobs`` are made."""
     priors: tuple[float, ...] = ()
-    """[n_options] nats of the same texts after the bare question (``cloze_normalisation=pmi``)."""
+    """[n_options] nats of the same texts after the question alone (``cloze_normalisation=pmi``)."""
 
 
 @dataclass(frozen=True, slots=True)

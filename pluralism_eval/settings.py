@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pluralism_eval.schema import MODES
 from pluralism_eval.secrets import secrets_in
 from pluralism_eval.yaml_files import is_file, read_yaml, yaml_value
 
+log = logging.getLogger(__name__)
 READOUTS = (
     "options", "echo", "top_logprobs", "cloze", "sampled", "verbalised", "generated", "harness"
 )  # fmt: skip
@@ -173,6 +175,10 @@ def _contradictions(method: str, s: Settings) -> list[str]:
     if s.cloze_normalisation not in NORMALISATIONS:
         found.append(
             f"cloze_normalisation={s.cloze_normalisation!r} is unknown. Allowed: {', '.join(NORMALISATIONS)}"
+        )
+    if s.cloze_normalisation == "pmi" and method == "vanilla":
+        log.warning(
+            "cloze_normalisation=pmi: vanilla adds nothing to its question, so its answers are uniform"
         )
     if not isinstance(s.chat, bool):
         found.append(f"chat={s.chat!r} is unknown. Allowed: true, false")

@@ -42,6 +42,7 @@ LAYERS = [
         "passages",
         "replies",
         "variants",
+        "cloze",
         "uncertainty",
         "results",
     },

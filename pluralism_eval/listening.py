@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from pluralism_eval import readouts, requests
 from pluralism_eval.cache import Store, cache_root, digest
@@ -34,7 +34,7 @@ HARDLY = 0.1
 """Below it, differences between methods mean little."""
 RESPONSE_TOKENS = 96
 """New tokens of a response to two opposed passages."""
-LEVELS: tuple[Literal["quoted", "argued"], ...] = ("quoted", "argued")
+LEVELS = ("quoted", "argued")
 _METHOD = "modular_pluralism"
 
 
@@ -262,7 +262,8 @@ def _recall(passage: str, text: str) -> float:
 def _content(text: str) -> set[str]:
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return {word for word in re.findall(r"[a-z]{3,}", text.lower())} - ENGLISH_STOP_WORDS
+    words: set[str] = set(re.findall(r"[a-z]{3,}", text.lower()))
+    return words - set(ENGLISH_STOP_WORDS)
 
 
 def _prompt(

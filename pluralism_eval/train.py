@@ -94,6 +94,8 @@ def train(
 
     from transformers import Trainer, TrainingArguments, set_seed
 
+    from pluralism_eval.llm.linear import fast_frozen_linear
+
     set_seed(seed)
     source = base_model(base)
     model, tokenizer = _load(source)
@@ -122,7 +124,7 @@ def train(
     if last is not None:
         log.warning("%s: going on from %s", name, last)
     trainer = Trainer(model=model, args=arguments, train_dataset=blocks, data_collator=_batch)
-    with _saving(checkpoints):
+    with _saving(checkpoints), fast_frozen_linear(model):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     model.eval()
     after = perplexity(model, tokenizer, corpus.held_out)
@@ -287,20 +289,24 @@ def _blocks(tokenizer: Any, texts: Sequence[str], size: int) -> list[dict[str, l
 
 
 def _batch(examples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
-    """Examples padded on the right; what is padded is neither seen nor scored."""
+    """Examples padded on the left, so that what is scored stands at the end: logits are computed only there."""
     import torch
 
     longest = max(len(example["input_ids"]) for example in examples)
 
     def padded(name: str, fill: int) -> Any:
-        rows = [[*example[name], *[fill] * (longest - len(example[name]))] for example in examples]
-        return torch.tensor(rows)
+        return torch.tensor([[fill] * (longest - len(e[name])) + [*e[name]] for e in examples])
 
-    mask = [[int(i < len(example["input_ids"])) for i in range(longest)] for example in examples]
+    labels, mask = padded("labels", _UNSCORED), torch.zeros(len(examples), longest)
+    for row, example in zip(mask, examples, strict=True):
+        row[longest - len(example["input_ids"]) :] = 1
+    scored = longest - int((labels != _UNSCORED).any(0).nonzero()[0]) + 1
     return {
         "input_ids": padded("input_ids", 0),
-        "labels": padded("labels", _UNSCORED),
-        "attention_mask": torch.tensor(mask),
+        "attention_mask": mask.long(),
+        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0).long(),
+        "labels": labels[:, -scored:],
+        "logits_to_keep": min(scored, longest),
     }
 
 
@@ -387,13 +393,12 @@ def log_likelihoods(model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> 
     from pluralism_eval.llm.linear import fast_linear
 
     batch = _batch([{"input_ids": p + t, "labels": [_UNSCORED] * len(p) + t} for p, t in rows])
-    ids, labels = batch["input_ids"].to(model.device), batch["labels"].to(model.device)
-    mask = batch["attention_mask"].to(model.device)
+    labels = batch.pop("labels")[:, 1:].to(model.device)
+    given = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in batch.items()}
     with torch.inference_mode(), fast_linear(model):
-        logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
-        wanted = labels[:, 1:]
-        own = logits.gather(-1, wanted.clamp(min=0)[..., None])[..., 0] - logits.logsumexp(-1)
-    return [float(row[kept].sum()) for row, kept in zip(own, wanted != _UNSCORED, strict=True)]
+        logits = model(**given).logits[:, :-1].float()
+        own = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0] - logits.logsumexp(-1)
+    return [float(row[kept].sum()) for row, kept in zip(own, labels != _UNSCORED, strict=True)]
 
 
 def perplexity_matrix(

@@ -29,8 +29,10 @@ class Check:
     seen: str
     problems: tuple[str, ...] = ()
     """Every wrong place: task, score or doc, expected, found."""
+    which: str = ""
+    """Of docs that are those of the real input: ``all``, ``the first 12``, or ``12 drawn with seed 0``."""
     baselines: Mapping[str, tuple[float, int]] = field(default_factory=dict)
-    """Of docs that are those of the real input: (value, docs) of each, computed from that input."""
+    """The same: (value, docs that count) of each, computed from the real input."""
 
 
 @dataclass(frozen=True)
@@ -216,9 +218,7 @@ def _input(
     own, what = part["input"], f"docs {task}"
     real = _real(short, own, how)
     if real is None:
-        seen = (
-            f"items not checked: the input is not at hand; give --data FOLDER with {own['file']} (git blob {own['blob']})"
-        )
+        seen = f"items not checked: the input is not at hand; give --data FOLDER with {own['file']} (git blob {own['blob']})"
         return Check(what, "unchecked", seen)
     found = docs.compare(short, real, own["damaged_dropped"], rows)
     problems = list(found.problems)
@@ -229,7 +229,7 @@ def _input(
     by = "the hashes that ship with this package" if isinstance(real, pins.Pinned) else real.path.name  # fmt: skip
     which = found.which if found.which == "all" else f"{found.which} of"
     seen = f"{which} {found.of:,}, golds and questions equal to {by} ({own['data']})"
-    return Check(what, "ok", seen, (), docs.baselines(short, found.docs))
+    return Check(what, "ok", seen, (), found.which, docs.baselines(short, found.docs))
 
 
 def _real(short: str, own: Mapping[str, Any], how: How) -> inputs.Input | pins.Pinned | None:

@@ -98,7 +98,9 @@ def entry_of(task: str, path: Path) -> dict[str, Any]:
 def _main(paths: Sequence[str]) -> None:
     known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
     for path in map(Path, paths):
-        task = next(t for t, (name, _) in INPUTS.items() if path.stem.removesuffix("_small") == name)
+        task = next(
+            t for t, (name, _) in INPUTS.items() if path.stem.removesuffix("_small") == name
+        )
         known[blob_id(path.read_bytes())] = entry_of(task, path)
     pinned.cache_clear()
     write_atomic(FILE, json.dumps(known, indent=1) + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pluralism_eval import __version__
-from pluralism_eval.leaderboard import schema, submit
+from pluralism_eval.leaderboard import describe, schema, submit
 from pluralism_eval.leaderboard.checks import Check, How, check_of, task_checks
 from pluralism_eval.leaderboard.duplicates import answers_of, repository_order
 from pluralism_eval.leaderboard.recompute import shown
@@ -102,7 +102,7 @@ def _preset(content: Mapping[str, Any]) -> Check:
     problems = [
         f"{task}: setting.preset: expected {shown(ran)} (configuration.preset), found {shown(part['setting']['preset'])}"
         for task, part in content["tasks"].items()
-        if part["setting"]["preset"] != ran
+        if describe.plain(part["setting"]["preset"]) != ran
     ]
     return check_of("preset", problems, shown(ran))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import recorded
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.secrets import without_secrets
 
@@ -112,8 +113,9 @@ def _run(file: Path, results: dict[str, Any]) -> Run:
     samples = {}
     for found in sorted(file.parent.glob(f"samples_*_{stamp.group(1) if stamp else '*'}.jsonl")):
         task = found.name.removeprefix("samples_").rsplit("_", 1)[0]
-        rows = map(_sample, _lines(found))
-        samples[task] = sorted(rows, key=lambda sample: int(sample["doc_id"]))
+        lines = _lines(found)
+        recorded.check_samples(results, task, lines, found)
+        samples[task] = sorted(map(_sample, lines), key=lambda sample: int(sample["doc_id"]))
     config = results["config"]
     ours, study = config.get("pluralism", {}), _study(file)
     name = str(ours.get("method") or config.get("model") or file.parent.name)
@@ -136,7 +138,10 @@ def _run(file: Path, results: dict[str, Any]) -> Run:
 def _study(file: Path) -> dict[str, Any]:
     """What a study left beside its run (``study.json``); {} where there is none."""
     marks = [folder / STUDY for folder in (file.parent, file.parent.parent)]
-    found: dict[str, Any] = next((_json(mark) for mark in marks if mark.is_file()), {})
+    mark = next((mark for mark in marks if mark.is_file()), None)
+    found: dict[str, Any] = _json(mark) if mark else {}
+    if mark:
+        recorded.check_study(mark, found.get("files") or {})
     return found
 
 
@@ -199,7 +204,10 @@ def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     name = Path(given)
     # a run that was moved keeps its transcript beside or above its results
     places = [name, *(folder / name.name for folder in (file.parent, *list(file.parents)[1:3]))]
-    lines = next((_lines(place, appended=True) for place in places if place.is_file()), [])
+    found = next((place for place in places if place.is_file()), None)
+    lines = _lines(found, appended=True) if found else []
+    if found:
+        recorded.check_file(found, config["pluralism"].get(recorded.TRANSCRIPT))
     bad = [line for line in lines if not _is_line(line)]
     if bad:
         raise TypeError(f"a line of the transcript {name.name} is {str(bad[0])[:100]}")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError, raise_all
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ SAMPLES = "samples_sha256"
 TRANSCRIPT = "transcript_sha256"
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
 """Fields of a sample, by lm-eval."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 _MEND = "put the file back as the run left it, or run it again"
 
 
@@ -124,7 +127,7 @@ def _changed(row: Mapping[str, Any]) -> list[str]:
     return [
         f"doc {row.get('doc_id')}: its {name} has another hash than the run recorded ({name}_hash)"
         for name, text in texts.items()
-        if f"{name}_hash" in row
+        if _SHA256.fullmatch(str(row.get(f"{name}_hash")))
         and sha256(text.encode("utf-8", "surrogatepass")).hexdigest() != row[f"{name}_hash"]
     ]
 
@@ -135,14 +138,17 @@ def check_file(path: Path, recorded: str | None) -> None:
         _same(path, "bytes", file_sha256(path), recorded)
 
 
-def check_study(mark: Path, recorded: Mapping[str, str]) -> None:
+def check_study(mark: Path, study: Mapping[str, Any]) -> None:
     """The same of all files of a run that its study recorded; what is no longer there is not looked at.
 
     Args:
         mark: the ``study.json``.
-        recorded: name below its folder → SHA-256.
+        study: its content; ``files``: name below its folder → SHA-256.
     """
-    for name, known in recorded.items():
+    told = {name: value for name, value in study.items() if name != "seal"}
+    if "seal" in study:
+        _same(mark, "content", digest(told), str(study["seal"]))
+    for name, known in study.get("files", {}).items():
         path = mark.parent / name
         if path.is_file():
             check_file(path, known)

@@ -141,7 +141,7 @@ def _study(file: Path) -> dict[str, Any]:
     mark = next((mark for mark in marks if mark.is_file()), None)
     found: dict[str, Any] = _json(mark) if mark else {}
     if mark:
-        recorded.check_study(mark, found.get("files") or {})
+        recorded.check_study(mark, found)
     return found
 
 

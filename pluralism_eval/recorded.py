@@ -132,10 +132,14 @@ def _changed(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def check_file(path: Path, recorded: str | None) -> None:
-    """Raises PluralismError where a file of a run has another hash than ``recorded``; None: nothing was."""
+def check_file(path: Path, recorded: str | None, more: str = "") -> None:
+    """Raises PluralismError where a file of a run has another hash than ``recorded``; None: nothing was.
+
+    Args:
+        more: what else may have happened, for the error.
+    """
     if recorded:
-        _same(path, "bytes", file_sha256(path), recorded)
+        _same(path, "bytes", file_sha256(path), recorded, more)
 
 
 def check_study(mark: Path, study: Mapping[str, Any]) -> None:
@@ -167,9 +171,9 @@ def check_beside(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             check_samples(raw, task, rows, path)
 
 
-def _same(path: Path, what: str, now: str, recorded: str) -> None:
+def _same(path: Path, what: str, now: str, recorded: str, more: str = "") -> None:
     if now != recorded:
         raise PluralismError(
             f"{path} was changed after the run: the SHA-256 of its {what} is {now[:16]}..., the run recorded "
-            f"{recorded[:16]}...; {_MEND}"
+            f"{recorded[:16]}...; {_MEND}{more}"
         )

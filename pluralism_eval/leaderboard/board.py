@@ -84,7 +84,7 @@ def build(verdicts: Sequence[Verdict]) -> Board:
     parts: dict[tuple[Any, ...], dict[Path, set[str]]] = {(0, *_COMPLETE["authors"]): {}}
     for verdict in verified:
         for task, part in verdict.content["tasks"].items():
-            place = _place(part, verdict.docs_check(task).which)
+            place = _place(task, part, verdict.docs_check(task).which)
             parts.setdefault(place, {}).setdefault(verdict.folder, set()).add(task)
     sections = [
         _section(place, verified, tasks, labels)
@@ -111,16 +111,18 @@ def _longer(verdict: Verdict) -> str:
     return f"{verdict.content['name']} ({verdict.content['identity'][:8]})"
 
 
-def _place(part: Mapping[str, Any], which: str) -> tuple[Any, ...]:
+def _place(task: str, part: Mapping[str, Any], which: str) -> tuple[Any, ...]:
     """(is partial, order, title): the section of one task of a submission.
 
     Args:
         which: of the docs of the real input.
     """
     docs, data = part["docs"], part["input"]["data"]
-    if which == "all":
+    fewer = task == OQA and part["input"]["damaged_dropped"] and data != "cleaned"
+    if which == "all" and not fewer:
         return (0, *_COMPLETE[data])
-    return (1, -docs["n"], f"Partial runs: of each task {which} docs of {_DATA[data]}")
+    without = " without damaged items" if fewer else ""
+    return (1, -docs["n"], f"Partial runs: of each task {which} docs of {_DATA[data]}{without}")
 
 
 def _section(
@@ -152,7 +154,7 @@ def _section(
 
 
 def _duplicate_notes(members: Sequence[Verdict], labels: Mapping[Path, str]) -> list[str]:
-    """Of rows that hold the same responses, none of which is known to be the first."""
+    """Of rows that hold responses which others hold as well."""
     return [
         f"{labels[v.folder]}: {check.seen}; ranks count them once."
         for v in members

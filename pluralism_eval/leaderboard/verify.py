@@ -129,8 +129,10 @@ def verify_each(given: Sequence[Path], how: How | None = None) -> Iterator[Verdi
         verdict = verify(folder, how)
         known.setdefault(path, verdict)
         if verdict.status == "verified":
-            alike = [f for f in answers if f != path and answers[path] <= answers[f] and is_sound(f)]  # fmt: skip
-            verdict = replace(verdict, checks=(*verdict.checks, *_duplicate(path, alike, places)))
+            alike = {f: answers[f] for f in answers if f != path and answers[path] & answers[f] and is_sound(f)}  # fmt: skip
+            verdict = replace(
+                verdict, checks=(*verdict.checks, *_duplicate(path, answers[path], alike, places))
+            )
         yield verdict
 
 
@@ -142,15 +144,36 @@ def _answers(folder: Path) -> frozenset[tuple[str, str]]:
         return frozenset()
 
 
-def _duplicate(path: Path, alike: Sequence[Path], places: Mapping[Path, float]) -> list[Check]:
-    """A check where others hold all the responses of ``path``."""
-    earlier = [f for f in alike if places[f] < places[path]]
-    if earlier:
-        first = min(earlier, key=lambda f: (places[f], f.name))
-        told = f"the same responses as {first.name}, which was in the repository before it"
+def _duplicate(
+    path: Path,
+    own: frozenset[tuple[str, str]],
+    alike: Mapping[Path, frozenset[tuple[str, str]]],
+    places: Mapping[Path, float],
+) -> list[Check]:
+    """A check where others hold responses of ``path``: all of them were there before, or some, or nobody can say.
+
+    Args:
+        own: what ``path`` holds.
+        alike: what sound submissions hold of it.
+        places: the order in the repository.
+    """
+    by_age = sorted(alike, key=lambda f: (places[f], f.name))
+    earlier = [f for f in by_age if places[f] < places[path]]
+    known = frozenset[tuple[str, str]]().union(*(alike[f] for f in earlier))
+    if own <= known:
+        told = f"the same responses as {_names(earlier)}, which was in the repository before it"
         return [Check(DUPLICATE, "wrong", "", (told,))]
-    together = [f.name for f in alike if places[f] == places[path]]
-    if not together:
-        return []
-    seen = f"the same responses as {', '.join(together)}; the history here does not say which was first, so both are shown"  # fmt: skip
-    return [Check(DUPLICATE, "unchecked", seen)]
+    together = [f for f in by_age if places[f] == places[path]]
+    seen = []
+    if earlier:
+        tasks = ", ".join(sorted(task for task, _ in own & known))
+        seen.append(f"in {tasks} the same responses as {_names(earlier)}, which was in the repository before it")  # fmt: skip
+    if together:
+        seen.append(
+            f"the same responses as {_names(together)}; the history here does not say which was first, so both are shown"
+        )
+    return [Check(DUPLICATE, "unchecked", ". ".join(seen))] if seen else []
+
+
+def _names(folders: Sequence[Path]) -> str:
+    return ", ".join(folder.name for folder in folders)

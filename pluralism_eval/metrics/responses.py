@@ -58,7 +58,7 @@ def read_responses(path: Path) -> Responses:
 
 
 def _of_run(path: Path) -> Responses:
-    run = read_run(path)
+    run = read_run(path, transcript=False)
     task = next((task for task in TASKS if task in run.samples), TASKS[0])
     return _collected(run.name, run.path, [_of_sample(row) for row in run.samples_of(task)])
 

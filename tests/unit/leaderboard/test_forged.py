@@ -378,3 +378,34 @@ def test_a_copy_of_some_tasks_is_a_duplicate_and_more_tasks_are_none(good: Path)
     shutil.rmtree(good.parent / ".git")
     commit(good.parent, good)
     assert [v.status for v in verify_each([part, good])] == ["duplicate", "verified"]
+
+
+def test_tasks_stitched_together_from_others_are_a_duplicate(good: Path, tmp_path: Path) -> None:
+    other = submit.make(read_run(make_run(tmp_path / "other", seed=3)), name="other")
+    second = submit.write(other, good.parent)
+    stitched = copied(good, "stitched")
+    content = schema.load(stitched)
+    content["tasks"][MC] = schema.load(second)["tasks"][MC]
+    content["identity"] = submit.identity_of("f" * 64, content["tasks"])
+    (stitched / schema.FILE).write_text(schema.write(content))
+    shutil.copy(second / samples.file_name("moralchoice"), stitched)
+    commit(good.parent, good, second)
+    (verdict,) = verify_each([stitched])
+    assert verdict.status == "duplicate"
+    assert good.name in verdict.reasons()[0]
+    assert second.name in verdict.reasons()[0]
+
+
+def test_a_folder_that_is_a_link_is_no_submission(good: Path) -> None:
+    link = good.parent / "a-link"
+    link.symlink_to(good.name)
+    assert [v.status for v in verify_each([link, good])] == ["rejected", "verified"]
+
+
+def test_a_sample_without_damaged_items_is_not_complete(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ["opinionqa"], 100)
+    folder = submit.write(submit.make(read_run(run)), tmp_path / "out")
+    (verdict,) = verify_each([folder])
+    part = verdict.content["tasks"][long_name("opinionqa")]
+    part["input"]["damaged_dropped"] = True
+    assert board.build([verdict]).sections[0].title.endswith("of the sample data without damaged items")  # fmt: skip

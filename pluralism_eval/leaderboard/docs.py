@@ -21,6 +21,7 @@ from pluralism_eval.scoring import metrics_of
 DRAW_SEED = 0
 """Of the one draw that a partial run may take: who could choose the seed could choose the docs."""
 _SHOWN = 20
+_OTHER_HASH = "it is not that item of the input file, by the hash that ships with this package"
 Doc = Mapping[str, Any]
 
 
@@ -52,16 +53,15 @@ def compare(task: str, real: Input | Pinned, dropped: bool, rows: Sequence[Mappi
     if isinstance(real, Pinned):
         hashes = real.hashes(dropped)
         of, name = len(hashes), f"{INPUTS[task][0]}.json"
-
-        def differences(i: int, doc: Doc) -> list[str]:
-            known = hash_of(doc) == hashes[i]
-            return [] if known else ["it is not that item of the input file, by the hash that ships with this package"]  # fmt: skip
+        known: Sequence[Doc] | None = None
     else:
-        docs = docs_of(task, real, settings)
-        of, name = len(docs), real.path.name
+        known = docs_of(task, real, settings)
+        of, name = len(known), real.path.name
 
-        def differences(i: int, doc: Doc) -> list[str]:
-            return _differences(docs[i], doc)
+    def differences(i: int, doc: Doc) -> list[str]:
+        if known is not None:
+            return _differences(known[i], doc)
+        return [] if hash_of(doc) == hashes[i] else [_OTHER_HASH]
 
     problems = _problems(rows, settings, of, name, differences)
     which = which_docs([int(row["doc_id"]) for row in rows], of)
@@ -70,9 +70,9 @@ def compare(task: str, real: Input | Pinned, dropped: bool, rows: Sequence[Mappi
     if problems:
         more = len(problems) - _SHOWN
         kept = problems if more <= 0 else [*problems[:_SHOWN], f"... and {more} more"]
-        return Compared(tuple(kept), of, which or "")
-    own = [row["doc"] for row in rows] if isinstance(real, Pinned) else [docs[int(row["doc_id"])] for row in rows]  # fmt: skip
-    return Compared((), of, which or "", tuple(own))
+        return Compared(tuple(kept), of)
+    own = tuple(row["doc"] if known is None else known[int(row["doc_id"])] for row in rows)
+    return Compared((), of, which or "", own)
 
 
 def _settings(task: str, meta: Mapping[str, Any]) -> dict[str, Any]:

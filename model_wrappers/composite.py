@@ -26,6 +26,7 @@ from pluralism_eval.behind import Behind
 from pluralism_eval.cache import digest
 from pluralism_eval.distribution import read
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.recorded import TRANSCRIPT, file_sha256
 from pluralism_eval.schema import Answer, Query
 from pluralism_eval.secrets import without_secrets
 from pluralism_eval.transcript import Transcript
@@ -256,6 +257,7 @@ class CompositeLM(Rounds):
             "weights": self.weights,
             "fingerprint": self.fingerprint(),
             "transcript": str(self.transcript.path),
+            TRANSCRIPT: file_sha256(self.transcript.path),
             "rates": self.transcript.rates(),
             "usage": self.usage(),
         }

@@ -1,6 +1,6 @@
 """Lets the released lm-eval find our models and tasks by name.
 
-``pluralism_eval_hook.pth`` imports this file at interpreter start. It installs a finder that waits for five modules of
+``pluralism_eval_hook.pth`` imports this file at interpreter start. It installs a finder that waits for six modules of
 lm-eval; nothing else is imported or changed until lm-eval itself is imported. ``PLURALISM_EVAL_NO_HOOK=1`` turns it
 off; ``pluralism-eval run`` works without it.
 
@@ -21,6 +21,7 @@ AFTER = {
     "lm_eval.models": "register_models",
     "lm_eval.tasks.manager": "register_tasks",
     "lm_eval.config.evaluate_config": "index_ours_alone",
+    "lm_eval.loggers.evaluation_tracker": "record_hashes",
     "lm_eval.loggers.wandb_logger": "fit_trackers",
 }
 """Module → the function of ``pluralism_eval.plugin`` that runs after it."""

@@ -135,9 +135,19 @@ def fit_trackers() -> None:
     fit_wandb(WandbLogger)
 
 
+def record_hashes() -> None:
+    """Let lm-eval's results file say which samples belong to it, so that later changes are found. Idempotent."""
+    from lm_eval.loggers.evaluation_tracker import EvaluationTracker
+
+    from pluralism_eval.recorded import fit_tracker
+
+    fit_tracker(EvaluationTracker)
+
+
 def register() -> None:
     """All of the above, for programs that do not use the import hook."""
     register_models()
     register_tasks()
     index_ours_alone()
     fit_trackers()
+    record_hashes()

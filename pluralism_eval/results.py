@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import recorded
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.secrets import without_secrets
 
@@ -85,11 +86,15 @@ class Run:
         return ", ".join(sorted({str(name or "authors") for name in given})) or "authors"
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, transcript: bool = True) -> Run:
     """The run in ``path``: a results file, or a folder that holds one run's newest one.
 
+    Args:
+        transcript: False leaves it unread, for readers of samples alone.
+
     Raises:
-        PluralismError: nothing there, several runs, or files that cannot be read.
+        PluralismError: nothing there, several runs, files that cannot be read, or files that were changed
+            after the run (:mod:`pluralism_eval.recorded`).
     """
     file = _results_file(path)
     results = _json(file)
@@ -97,7 +102,7 @@ def read_run(path: Path) -> Run:
         raise PluralismError(f"{file} is not a results file of lm-eval")
     results = without_secrets(results)  # lm-eval keeps all arguments of a model, keys among them
     try:
-        return _run(file, results)
+        return _run(file, results, transcript)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, PluralismError):
             raise
@@ -107,20 +112,22 @@ def read_run(path: Path) -> Run:
         ) from error
 
 
-def _run(file: Path, results: dict[str, Any]) -> Run:
+def _run(file: Path, results: dict[str, Any], transcript: bool) -> Run:
     stamp = _STAMP.fullmatch(file.name)
     samples = {}
     for found in sorted(file.parent.glob(f"samples_*_{stamp.group(1) if stamp else '*'}.jsonl")):
         task = found.name.removeprefix("samples_").rsplit("_", 1)[0]
-        rows = map(_sample, _lines(found))
-        samples[task] = sorted(rows, key=lambda sample: int(sample["doc_id"]))
+        lines = _lines(found)
+        recorded.check_samples(results, task, lines, found)
+        samples[task] = sorted(map(_sample, lines), key=lambda sample: int(sample["doc_id"]))
     config = results["config"]
     ours, study = config.get("pluralism", {}), _study(file)
     name = str(ours.get("method") or config.get("model") or file.parent.name)
     arguments = config.get("model_args") or {}
     pool = arguments.get("communities") if ours.get("communities") else None
     run = Run(
-        name, file, config, results["results"], samples, _transcript(config, file),
+        name, file, config, results["results"], samples,
+        _transcript(config, file) if transcript else [],
         llm=str(study.get("llm", {}).get("name") or ours.get("llm") or config.get("model_name") or ""),
         pool=str(pool or ""),
         seconds=study.get("seconds") or _seconds(results),
@@ -136,7 +143,10 @@ def _run(file: Path, results: dict[str, Any]) -> Run:
 def _study(file: Path) -> dict[str, Any]:
     """What a study left beside its run (``study.json``); {} where there is none."""
     marks = [folder / STUDY for folder in (file.parent, file.parent.parent)]
-    found: dict[str, Any] = next((_json(mark) for mark in marks if mark.is_file()), {})
+    mark = next((mark for mark in marks if mark.is_file()), None)
+    found: dict[str, Any] = _json(mark) if mark else {}
+    if mark:
+        recorded.check_study(mark, found)
     return found
 
 
@@ -199,7 +209,13 @@ def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     name = Path(given)
     # a run that was moved keeps its transcript beside or above its results
     places = [name, *(folder / name.name for folder in (file.parent, *list(file.parents)[1:3]))]
-    lines = next((_lines(place, appended=True) for place in places if place.is_file()), [])
+    found = next((place for place in places if place.is_file()), None)
+    if found:
+        known = config["pluralism"].get(recorded.TRANSCRIPT)
+        recorded.check_file(
+            found, known, "; or another run with the same transcript= wrote over it"
+        )
+    lines = _lines(found, appended=True) if found else []
     bad = [line for line in lines if not _is_line(line)]
     if bad:
         raise TypeError(f"a line of the transcript {name.name} is {str(bad[0])[:100]}")

@@ -35,6 +35,7 @@ from pluralism_eval.metrics.statistics import mean_intervals, standard_error
 from pluralism_eval.metrics.summary import StandardError, interval
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.presets import get_preset
+from pluralism_eval.recorded import check_beside
 from pluralism_eval.replies import parse_answer
 from pluralism_eval.results import Run
 
@@ -165,6 +166,7 @@ def _read(path: Path) -> list[Any]:
         ) from error
     if not items:
         raise PluralismError(f"{str(path)!r} has no samples; at least one is needed")
+    check_beside(path, rows)
     return items
 
 

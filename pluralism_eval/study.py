@@ -280,6 +280,7 @@ def save(results: dict[str, Any], folder: Path, method: str) -> None:
 def _save(results: dict[str, Any], folder: Path, method: str) -> None:
     from lm_eval.loggers import EvaluationTracker
 
+    plugin.record_hashes()
     tracker = EvaluationTracker(output_path=str(folder))
     tracker.general_config_tracker.model_name = method
     tracker.general_config_tracker.model_name_sanitized = method

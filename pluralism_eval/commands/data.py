@@ -12,9 +12,10 @@ from typing import Any
 from pluralism_eval.data import build, valueprism
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, oddities, read_items
-from pluralism_eval.data.sources import INPUTS, blob_id, chosen, input_file
+from pluralism_eval.data.sources import INPUTS, blob_id, chosen, input_file, long_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
+from pluralism_eval.leaderboard.docs import drawn
 
 BUILDERS: dict[str, Callable[..., build.Built]] = {
     **build.BUILDERS,
@@ -34,6 +35,13 @@ def add(commands: Any) -> None:
     card.add_argument("--task", choices=sorted(INPUTS), help="only this one")
     card.add_argument("--json", action="store_true", help="every damaged item, as JSON")
     card.set_defaults(action=_card)
+    draw = actions.add_parser(
+        "draw", help="docs of a partial run that can be submitted, for lm_eval's --samples"
+    )
+    draw.add_argument("tasks", nargs="+", choices=sorted(INPUTS), metavar="TASK", help=", ".join(INPUTS))  # fmt: skip
+    draw.add_argument("--docs", type=int, required=True, help="of each task")
+    draw.add_argument("--data", help="as of card")
+    draw.set_defaults(action=_draw)
     make = actions.add_parser("build", help="an input file from its original source")
     make.add_argument("task", choices=sorted(BUILDERS))
     make.add_argument(
@@ -71,6 +79,18 @@ def _card(arguments: argparse.Namespace) -> None:
                 print(f"  {name}: {value}")
     if arguments.task and all("missing" in card for card in cards):
         raise PluralismError(cards[0]["missing"])
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    found = {}
+    for task in arguments.tasks:
+        path, dropped = input_file(task, arguments.data), chosen(arguments.data)[1]
+        items = read_items(path)
+        of = len(items) - (len(damaged(items)) if dropped and task == "opinionqa" else 0)
+        if not 1 <= arguments.docs <= of:
+            raise PluralismError(f"--docs {arguments.docs}: {task} has {of:,} docs; from 1 to {of}")
+        found[long_name(task)] = drawn(of, arguments.docs)
+    print(json.dumps(found))
 
 
 def _describe(task: str, data: str | None) -> dict[str, Any]:

@@ -55,6 +55,8 @@ def load(folder: Path) -> dict[str, Any]:
     Raises:
         Damaged: every problem, one a line.
     """
+    if folder.is_symlink():
+        raise Damaged("the folder is a link; links are not followed")
     path = folder / FILE
     if path.is_symlink() or not path.is_file():
         raise Damaged(f"{FILE} is missing (links are not followed)")

@@ -15,7 +15,7 @@ from typing import Any
 from pluralism_eval.cache import digest
 from pluralism_eval.data.sources import INPUTS, short_name
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.leaderboard import describe, inputs, samples, schema
+from pluralism_eval.leaderboard import describe, docs, inputs, samples, schema
 from pluralism_eval.leaderboard.recompute import differences, rescored, same, shown
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.results import Run
@@ -162,8 +162,8 @@ def _task(run: Run, raw: Mapping[str, Any], task: str, data: str | None) -> _Par
             f"its input file (data={describe.plain(given) or 'authors'}) is not at hand; give --data"
         )
         return _Part({}, rows, _first(problems))
-    found_problems, of = inputs.doc_problems(short, source, rows)
-    content = task_content(short, rows, found, source, of)
+    compared = docs.compare(short, source, source.dropped, rows)
+    content = task_content(short, rows, found, source, compared.of)
     content["setting"] |= {
         "num_fewshot": int((raw.get("n-shot") or {}).get(task) or 0),
         "generation": describe.plain(config.get("generation_kwargs") or {}),
@@ -171,7 +171,7 @@ def _task(run: Run, raw: Mapping[str, Any], task: str, data: str | None) -> _Par
         "task_hash": (raw.get("task_hashes") or {}).get(task),
     }
     content["rates"] = describe.plain((run.ours.get("rates") or {}).get(task) or {})
-    return _Part(content, rows, _first(problems + found_problems))
+    return _Part(content, rows, _first([*problems, *compared.problems]))
 
 
 def task_content(

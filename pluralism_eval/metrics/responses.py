@@ -11,6 +11,7 @@ from typing import Any
 from pluralism_eval.data.docs import read_items
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.plugin import JUDGED
+from pluralism_eval.recorded import check_beside
 from pluralism_eval.results import read_run
 
 TASKS = ("pluralism_overton_nli", JUDGED)
@@ -57,7 +58,7 @@ def read_responses(path: Path) -> Responses:
 
 
 def _of_run(path: Path) -> Responses:
-    run = read_run(path)
+    run = read_run(path, transcript=False)
     task = next((task for task in TASKS if task in run.samples), TASKS[0])
     return _collected(run.name, run.path, [_of_sample(row) for row in run.samples_of(task)])
 
@@ -67,6 +68,7 @@ def _samples(path: Path) -> list[tuple[Key, str] | str]:
         rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
     except (OSError, ValueError, RecursionError) as error:
         raise PluralismError(f"{path} cannot be read as JSON lines: {error}") from error
+    check_beside(path, rows)
     return [_of_sample(row) for row in rows]
 
 

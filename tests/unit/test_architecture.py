@@ -27,6 +27,7 @@ LAYERS = [
         "behind",
         "onednn",
         "ram",
+        "recorded",
         "trackers",
         "plugin",
         "yaml_files",

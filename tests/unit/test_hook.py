@@ -1,4 +1,4 @@
-"""The import hook on a small lm-eval of five modules: what it costs, and that it breaks nothing."""
+"""The import hook on a small lm-eval of six modules: what it costs, and that it breaks nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PLUGIN = "called = []\n" + "".join(
     f"def {n}(): called.append({n!r})\n" for n in _hook.AFTER.values()
 )
 MODULES = ("lm_eval", "lm_eval._cli", "lm_eval.models", "lm_eval.tasks", "lm_eval.tasks.manager", "lm_eval.tasks.other",
-           "lm_eval.config", "lm_eval.config.evaluate_config", "lm_eval.loggers", "lm_eval.loggers.wandb_logger")  # fmt: skip
+           "lm_eval.config", "lm_eval.config.evaluate_config", "lm_eval.loggers", "lm_eval.loggers.evaluation_tracker",
+           "lm_eval.loggers.wandb_logger")  # fmt: skip
 IMPORT_ALL = f"import {', '.join(m for m in MODULES)}\n"
 SHOW = "import json; from pluralism_eval import plugin; print(json.dumps(plugin.called))"
 

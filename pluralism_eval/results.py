@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -13,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.files import check_inside
+from pluralism_eval.json_files import read_json, read_lines
+from pluralism_eval.prompt_texts import with_text_prompts, with_text_sent
 from pluralism_eval.secrets import without_secrets
+from pluralism_eval.yaml_files import is_file
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +115,7 @@ def _run(file: Path, results: dict[str, Any]) -> Run:
     samples = {}
     for found in sorted(file.parent.glob(f"samples_*_{stamp.group(1) if stamp else '*'}.jsonl")):
         task = found.name.removeprefix("samples_").rsplit("_", 1)[0]
-        rows = map(_sample, _lines(found))
+        rows = map(_sample, _lines(check_inside(found, file.parent)))
         samples[task] = sorted(rows, key=lambda sample: int(sample["doc_id"]))
     config = results["config"]
     ours, study = config.get("pluralism", {}), _study(file)
@@ -136,7 +139,9 @@ def _run(file: Path, results: dict[str, Any]) -> Run:
 def _study(file: Path) -> dict[str, Any]:
     """What a study left beside its run (``study.json``); {} where there is none."""
     marks = [folder / STUDY for folder in (file.parent, file.parent.parent)]
-    found: dict[str, Any] = next((_json(mark) for mark in marks if mark.is_file()), {})
+    found: dict[str, Any] = next(
+        (_json(check_inside(mark, mark.parent)) for mark in marks if mark.is_file()), {}
+    )
     return found
 
 
@@ -170,6 +175,8 @@ def _sample(row: dict[str, Any]) -> dict[str, Any]:
             f"a sample with doc_id {str(row['doc_id'])[:100]} and doc {str(row.get('doc'))[:100]}"
         )
     raw = ("doc", "arguments", "resps", "filtered_resps", "metrics")
+    if "arguments" in row:
+        row = {**row, "arguments": with_text_prompts(row["arguments"])}
     return {k: tuple(v) if isinstance(v, list) and k not in raw else v for k, v in row.items()}
 
 
@@ -189,38 +196,53 @@ def _results_file(path: Path) -> Path:
 
 def _below(path: Path) -> list[Path]:
     found = (file for file in path.rglob("results_*.json"))
-    return [f for f in found if not any(part.startswith(SCRATCH) for part in f.parts)]
+    whole = [f for f in found if not any(part.startswith(SCRATCH) for part in f.parts)]
+    return [check_inside(f, path) for f in whole]
 
 
 def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
+    """Lines of the transcript beside or above the results: a file of a stranger must not choose what is read."""
     given = config.get("pluralism", {}).get("transcript")
     if not given:
         return []
     name = Path(given)
-    # a run that was moved keeps its transcript beside or above its results
-    places = [name, *(folder / name.name for folder in (file.parent, *list(file.parents)[1:3]))]
-    lines = next((_lines(place, appended=True) for place in places if place.is_file()), [])
+    places = [folder / name.name for folder in file.parents[:3]]
+    place = next((place for place in places if place.is_file()), None)
+    if place is None:
+        if is_file(str(name)):
+            raise PluralismError(
+                f"{file} names the transcript {str(name)!r}, which is outside of the run's folder and is not read; "
+                f"if it is the run's own, copy it to {file.parent}"
+            )
+        log.warning("%s: its transcript %s is not there; copy it beside the results", file, name)
+        return []
+    lines = _lines(check_inside(place, place.parent), appended=True)
     bad = [line for line in lines if not _is_line(line)]
     if bad:
         raise TypeError(f"a line of the transcript {name.name} is {str(bad[0])[:100]}")
-    return lines
+    return [with_text_sent(line) for line in lines]
 
 
 def _is_line(line: Any) -> bool:
-    named = isinstance(line, dict) and isinstance(line.get("task"), str)
-    return named and isinstance(line.get("doc_id"), int) and isinstance(line.get("sent", []), list)
+    if not isinstance(line, dict) or not isinstance(line.get("task"), str):
+        return False
+    sent, messages = line.get("sent", []), line.get("messages", [])
+    return (
+        isinstance(line.get("doc_id"), int)
+        and all(isinstance(rows, list) for rows in (sent, messages))
+        and all(isinstance(row, dict) for row in (*sent, *messages))
+        and all(isinstance(m.get(part), str) for m in messages for part in ("community", "text"))
+    )
 
 
 def _lines(path: Path, appended: bool = False) -> list[dict[str, Any]]:
     """Of a JSON Lines file; where lines were ``appended`` the last may break off, and is then left out."""
+    unfinished: list[bytes] = []
     try:
-        *lines, last = path.read_bytes().split(b"\n")
-        rows = [json.loads(line) for line in lines if line]
-        if last and not appended:
-            rows.append(json.loads(last))
-    except (OSError, ValueError, RecursionError) as error:
+        rows = list(read_lines(path, unfinished if appended else None))
+    except (OSError, ValueError) as error:
         raise PluralismError(f"{path} cannot be read as JSON lines: {error}") from error
-    if last and appended:  # by a run that was killed, or found no room
+    if unfinished:  # by a run that was killed, or found no room
         log.warning("%s: its last line breaks off and is left out; %d are whole", path, len(rows))
     return rows
 
@@ -261,6 +283,6 @@ class _Heard(logging.Handler):
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise PluralismError(f"{path} cannot be read as JSON: {error}") from error

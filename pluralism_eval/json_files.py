@@ -5,6 +5,7 @@ All functions raise OSError or ValueError, with a reason in one line; callers ad
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ DATA_BYTES = 1 << 30
 """Of a file of items: an input, exported messages."""
 LINE_BYTES = 16 << 20
 """Of one line of JSON Lines: one doc with all that was sent for it."""
+LITERAL_CHARACTERS = 2 << 20
+"""Of a Python value that was logged as text."""
+HEADER_BYTES = 32 << 20
+"""Of the names and shapes at the beginning of a file of weights."""
 LINES_BYTES = 4 << 30
 """Of a file of JSON Lines."""
 
@@ -33,8 +38,10 @@ def loads(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | Non
     Args:
         pairs: makes an object of its pairs. ``constant``: reads NaN and Infinity.
     """
-    signs = ("[", "{") if isinstance(text, str) else (b"[", b"{")
-    containers = sum(text.count(sign) for sign in signs)  # type: ignore[arg-type]
+    if isinstance(text, str):
+        containers = text.count("[") + text.count("{")
+    else:
+        containers = text.count(b"[") + text.count(b"{")
     if containers > MOST_CONTAINERS:
         raise ValueError(f"it has more than {MOST_CONTAINERS:,} lists and objects")
     try:
@@ -89,3 +96,25 @@ def _line(line: bytes, number: int) -> Any:
         return loads(line)
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
+
+
+def python_value(text: str) -> Any:
+    """The plain value that ``text`` writes as Python: lm-eval logs some so. Raises ValueError: none, or too large."""
+    if len(text) > LITERAL_CHARACTERS:
+        raise ValueError(f"it has {len(text):,} characters, more than {LITERAL_CHARACTERS:,}")
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"it is no plain Python value ({type(error).__name__})") from None
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """Name → dtype, shape and place of the tensors in a file of weights, which is not read further."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > HEADER_BYTES:
+            raise ValueError(f"its header has {size:,} bytes, more than {HEADER_BYTES:,}")
+        found = loads(file.read(size))
+    if not isinstance(found, dict):
+        raise ValueError("its header is no object")
+    return found

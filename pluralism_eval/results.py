@@ -26,6 +26,7 @@ STUDY = "study.json"
 SCRATCH = ".saving-"
 """How the names of folders begin that hold a run which is not whole yet."""
 
+_TRANSCRIPT = re.compile(r"transcript_.+\.jsonl")
 _STAMP = re.compile(r"results_(.+)\.json")
 
 
@@ -206,7 +207,8 @@ def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
     if not given:
         return []
     name = Path(given)
-    places = [folder / name.name for folder in file.parents[:3]]
+    above = 3 if _TRANSCRIPT.fullmatch(name.name) else 1  # a folder above holds files of others too
+    places = [folder / name.name for folder in file.parents[:above]]
     place = next((place for place in places if place.is_file()), None)
     if place is None:
         if is_file(str(name)):

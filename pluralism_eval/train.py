@@ -23,6 +23,7 @@ from pluralism_eval.communities.adapters import CONFIG, RECORD, WEIGHTS, base_mo
 from pluralism_eval.corpora import HELD_OUT_EVERY, Corpus, read_corpus
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import saving, write_atomic
+from pluralism_eval.json_files import read_json
 from pluralism_eval.llm import embedded
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def _saving(path: Path) -> Iterator[None]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

@@ -10,6 +10,9 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from pluralism_eval.files import read_bounded
+from pluralism_eval.json_files import loads
+
 FORMAT = "pluralism-eval submission"
 VERSION = 2
 FILE = "submission.json"
@@ -29,10 +32,10 @@ def parse(text: str) -> Any:
         Damaged: no such JSON.
     """
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        return loads(text, _unique, _no_constant)
     except Damaged:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Damaged(f"no JSON: {type(error).__name__} {str(error)[:_LONGEST]}") from error
 
 
@@ -58,14 +61,12 @@ def load(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if path.is_symlink() or not path.is_file():
         raise Damaged(f"{FILE} is missing (links are not followed)")
-    if path.stat().st_size > MAX_BYTES:
-        raise Damaged(f"{FILE} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        found = parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"{FILE} cannot be read: {error}") from error
+        found = parse(read_bounded(path, MAX_BYTES).decode("utf-8"))
     except Damaged as error:
         raise Damaged(f"{FILE}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{FILE} cannot be read: {error}") from error
     problems = problems_of(found)
     if problems:
         raise Damaged("\n".join(f"{FILE}: {problem}" for problem in problems))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -13,6 +12,7 @@ from pluralism_eval.cache import digest
 from pluralism_eval.communities import adapters
 from pluralism_eval.communities.catalogue import Community
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.json_files import read_json as read_json_file
 from pluralism_eval.serving.servers import Lora
 
 _UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication")
@@ -112,7 +112,7 @@ def read_json(source: str, name: str, revision: str = "main") -> dict[str, Any] 
             from huggingface_hub import hf_hub_download
 
             path = Path(hf_hub_download(source, name, revision=revision))
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json_file(path)
     except Exception:  # offline, gated, misspelled: the server will say so
         return None
     return found if isinstance(found, dict) else None

@@ -68,7 +68,11 @@ def match(patterns: list[str], names: list[str]) -> None:
             compiled.fullmatch(name)
 
 
-TASKS: dict[str, Callable[..., Any]] = {"render": render, "check_template": check_template, "match": match}
+TASKS: dict[str, Callable[..., Any]] = {
+    "render": render,
+    "check_template": check_template,
+    "match": match,
+}
 
 
 def answer(request: bytes) -> bytes:

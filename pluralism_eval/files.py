@@ -74,16 +74,17 @@ def open_regular(path: Path, most: int) -> BinaryIO:
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("it is no regular file")
     if found.st_size > most:
-        raise ValueError(f"it has {found.st_size:,} bytes, more than {most:,} bytes are not read")
+        raise ValueError(f"it has {found.st_size:,} bytes; at most {most:,} are read")
     return path.open("rb")
 
 
 def read_bounded(path: Path, most: int) -> bytes:
     """The content of a regular file of at most ``most`` bytes. Raises OSError or ValueError."""
     with open_regular(path, most) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it has more than {most:,} bytes")
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(size + 1)  # not most + 1: Python takes that much memory before it reads
+    if len(content) > size:
+        raise ValueError("it grows while it is read")
     return content
 
 

@@ -86,6 +86,7 @@ def _local(community: Community, folder: Path) -> tuple[dict[str, Any], str, str
         raise PluralismError(
             f"adapter={community.adapter!r} has no {adapters.WEIGHTS} (pickled weights are refused unless its entry says `pickle: true`)"
         )
+    adapters.adapter_files.check_header(weights)
     return config, str(folder), adapters._file_sha256(weights)
 
 

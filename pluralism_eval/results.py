@@ -89,8 +89,11 @@ class Run:
         return ", ".join(sorted({str(name or "authors") for name in given})) or "authors"
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, within: Path | None = None) -> Run:
     """The run in ``path``: a results file, or a folder that holds one run's newest one.
+
+    Args:
+        within: the folder that was given, if it is above ``path``. What the run names is read from there only.
 
     Raises:
         PluralismError: nothing there, several runs, or files that cannot be read.
@@ -101,7 +104,7 @@ def read_run(path: Path) -> Run:
         raise PluralismError(f"{file} is not a results file of lm-eval")
     results = without_secrets(results)  # lm-eval keeps all arguments of a model, keys among them
     try:
-        return _run(file, results)
+        return _run(file, results, within or path)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, PluralismError):
             raise
@@ -111,7 +114,7 @@ def read_run(path: Path) -> Run:
         ) from error
 
 
-def _run(file: Path, results: dict[str, Any]) -> Run:
+def _run(file: Path, results: dict[str, Any], within: Path) -> Run:
     stamp = _STAMP.fullmatch(file.name)
     samples = {}
     for found in sorted(file.parent.glob(f"samples_*_{stamp.group(1) if stamp else '*'}.jsonl")):
@@ -124,7 +127,7 @@ def _run(file: Path, results: dict[str, Any]) -> Run:
     arguments = config.get("model_args") or {}
     pool = arguments.get("communities") if ours.get("communities") else None
     run = Run(
-        name, file, config, results["results"], samples, _transcript(config, file),
+        name, file, config, results["results"], samples, _transcript(config, file, within),
         llm=str(study.get("llm", {}).get("name") or ours.get("llm") or config.get("model_name") or ""),
         pool=str(pool or ""),
         seconds=study.get("seconds") or _seconds(results),
@@ -169,6 +172,11 @@ def runs_below(path: Path) -> list[Path]:
     return list(newest.values())
 
 
+def runs_in(path: Path) -> list[Run]:
+    """All runs of :func:`runs_below`, read."""
+    return [read_run(file, path) for file in runs_below(path)]
+
+
 def _sample(row: dict[str, Any]) -> dict[str, Any]:
     """Scores as they were before JSON turned their tuples into lists."""
     if not isinstance(row["doc_id"], int) or not isinstance(row.get("doc", {}), dict):
@@ -201,14 +209,20 @@ def _below(path: Path) -> list[Path]:
     return [check_inside(f, path) for f in whole]
 
 
-def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
-    """Lines of the transcript beside or above the results: a file of a stranger must not choose what is read."""
+def _transcript(config: Mapping[str, Any], file: Path, within: Path) -> list[dict[str, Any]]:
+    """Lines of the transcript, which lies beside the results or above, as lm-eval has a folder a model.
+
+    A file of a stranger must not choose what is read: not above ``within``, unless it is called as ours are.
+    """
     given = config.get("pluralism", {}).get("transcript")
     if not given:
         return []
     name = Path(given)
-    above = 3 if _TRANSCRIPT.fullmatch(name.name) else 1  # a folder above holds files of others too
-    places = [folder / name.name for folder in file.parents[:above]]
+    places = [
+        folder / name.name
+        for i, folder in enumerate(file.parents[:3])
+        if i == 0 or folder.is_relative_to(within) or _TRANSCRIPT.fullmatch(name.name)
+    ]
     place = next((place for place in places if place.is_file()), None)
     if place is None:
         if is_file(str(name)):

@@ -17,6 +17,7 @@ from pluralism_eval.files import write_atomic
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.plugin import METHODS
 from pluralism_eval.report.table import markdown
+from pluralism_eval.report.tabular import document
 from pluralism_eval.results import Run
 from pluralism_eval.settings import READOUTS, parse
 from pluralism_eval.study import RunSpec, execute, parse_llm
@@ -81,7 +82,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         "- sampling: standard deviation of the score over repeated sampling; a distance from few samples is too large as well",
         "- TV: mean total variation to the first readout's distribution, over docs that both read",
     ]
-    text = "\n".join(lines) + "\n"
+    text = document(lines) + "\n"
     write_atomic(arguments.output / "report.md", text)
     print("\n" + text)
     print(f"Report: {arguments.output / 'report.md'}   runs: {arguments.output}/")

@@ -161,7 +161,7 @@ def _report(
     lines += claims.lines(target.name, found, changes)
     lines += _extra(target, done, arguments)
     lines += ["", *_used(done, folder)]
-    text = "\n".join(lines) + "\n"
+    text = tabular.document(lines) + "\n"
     write_atomic(folder / "report.md", text)
     if not arguments.json:
         print(text)

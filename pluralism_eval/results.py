@@ -103,13 +103,20 @@ def read_run(path: Path, within: Path | None = None) -> Run:
     if not isinstance(results, dict) or "results" not in results or "config" not in results:
         raise PluralismError(f"{file} is not a results file of lm-eval")
     results = without_secrets(results)  # lm-eval keeps all arguments of a model, keys among them
-    try:
+    with as_written(file):
         return _run(file, results, within or path)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+
+
+@contextmanager
+def as_written(*files: Path) -> Iterator[None]:
+    """Inside, fields of a run are used as this package writes them; where they are not, that is one error."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(error, PluralismError):
             raise
         raise PluralismError(
-            f"{file}, its samples or its transcript are not what lm-eval and this package write "
+            f"{', '.join(map(str, files[:3]))}{' ...' if len(files) > 3 else ''}, its samples or its transcript are not what lm-eval and this package write "
             f"({type(error).__name__}: {error}); they were changed, or are of another program"
         ) from error
 

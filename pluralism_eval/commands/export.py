@@ -10,7 +10,7 @@ from typing import Any
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.exports import card, every_eval, hub, inspect_logs, writing
 from pluralism_eval.exports.facts import Exported, Facts, facts_of
-from pluralism_eval.results import runs_in
+from pluralism_eval.results import as_written, runs_in
 
 FORMATS = ("inspect", "every-eval-ever", "hf", "model-card")
 
@@ -55,8 +55,9 @@ def _export(arguments: argparse.Namespace) -> None:
     if "inspect" in formats:
         inspect_logs.check_installed()  # before minutes are spent on intervals
     found = {run.path: run for path in arguments.runs for run in runs_in(path)}
-    runs = [facts_of(run, arguments.model) for run in found.values()]
-    made = {name: _made(name, runs, arguments) for name in formats}
+    with as_written(*found):
+        runs = [facts_of(run, arguments.model) for run in found.values()]
+        made = {name: _made(name, runs, arguments) for name in formats}
     for facts in runs:
         for lack in facts.lacks:
             print(f"{facts.run.path}: {lack}")

@@ -11,7 +11,7 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.judge import check_judge
 from pluralism_eval.plugin import METHODS
 from pluralism_eval.reproduce import filled, output
-from pluralism_eval.results import Run, runs_in
+from pluralism_eval.results import Run, as_written, runs_in
 
 _ORDER = list(METHODS)
 
@@ -60,7 +60,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.judge:
         check_judge(arguments.judge)
     folder = arguments.output
-    with progress.one_line(folder / "log.txt"):
+    with progress.one_line(folder / "log.txt"), as_written(*paths):
         written = output.write(
             filled.labelled(found),
             folder,

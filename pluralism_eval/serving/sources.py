@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.cache import digest
-from pluralism_eval.communities import adapters
+from pluralism_eval.communities import adapter_files, adapters
 from pluralism_eval.communities.catalogue import Community
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.json_files import read_json as read_json_file
@@ -86,7 +86,7 @@ def _local(community: Community, folder: Path) -> tuple[dict[str, Any], str, str
         raise PluralismError(
             f"adapter={community.adapter!r} has no {adapters.WEIGHTS} (pickled weights are refused unless its entry says `pickle: true`)"
         )
-    adapters.adapter_files.check_header(weights)
+    adapter_files.check_header(weights)
     return config, str(folder), adapters._file_sha256(weights)
 
 

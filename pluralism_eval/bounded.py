@@ -35,6 +35,10 @@ _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 class BoundedError(PluralismError):
     """What a stranger's template or pattern said, or which limit it met."""
 
+    def __init__(self, message: str, limit: bool = False) -> None:
+        super().__init__(message)
+        self.limit = limit
+
 
 def render(template: str, values: Mapping[str, Any]) -> str:
     """``template`` (Jinja) filled in with plain ``values``.
@@ -48,6 +52,34 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 def check_template(template: str) -> None:
     """Raises BoundedError where ``template`` is none, or compiling it takes too much."""
     _worker.ask("check_template", template)
+
+
+def check_chat_template(tokenizer: Any, turns: Sequence[Mapping[str, Any]]) -> None:
+    """Fills in a model's chat template here before transformers does it without limits; each template once.
+
+    Other faults of a template are left to whoever uses it.
+
+    Raises:
+        PluralismError: it met a limit.
+    """
+    template = getattr(tokenizer, "chat_template", None)
+    if not isinstance(template, str) or template in _chat_templates:
+        return
+    special = {k: str(v) for k, v in (getattr(tokenizer, "special_tokens_map", None) or {}).items()}
+    values = {"messages": [dict(t) for t in turns], "add_generation_prompt": True, "tools": None}
+    try:
+        _worker.ask("render_chat", template, {**special, **values})
+    except BoundedError as error:
+        if error.limit:
+            name = getattr(tokenizer, "name_or_path", "")
+            raise PluralismError(
+                f"the chat template of {name!r} cannot be used: {error}; use another model or template"
+            ) from None
+    _chat_templates.add(template)
+
+
+_chat_templates: set[str] = set()
+"""Those that were found to be within the limits."""
 
 
 def check_patterns(patterns: Sequence[str], names: Sequence[str]) -> None:
@@ -78,11 +110,11 @@ class _Worker:
             if said is None:
                 self.end()
                 raise BoundedError(
-                    f"it takes more than {SECONDS:g} s of processor time, or does not end"
+                    f"it takes more than {SECONDS:g} s of processor time, or does not end", True
                 )
         found = json.loads(said)
         if "error" in found:
-            raise BoundedError(found["error"])
+            raise BoundedError(found["error"], found.get("limit", False))
         return found["value"]
 
     def _running(self) -> subprocess.Popen[bytes]:

@@ -20,6 +20,10 @@ CHARACTERS = 4_000_000
 """Of one rendered text."""
 
 
+class LimitError(Exception):
+    """What was asked takes too much."""
+
+
 def environment() -> Any:
     """Jinja's sandbox: a template reaches its variables, and nothing else."""
     from jinja2 import StrictUndefined
@@ -35,6 +39,34 @@ def _environment() -> Any:
     return environment()
 
 
+@lru_cache(maxsize=1)
+def _chat_environment() -> Any:
+    """As transformers compiles chat templates; what it tracks within ``generation`` blocks does not matter here."""
+    from datetime import datetime
+
+    from jinja2.exceptions import TemplateError
+    from jinja2.ext import Extension
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        tags = {"generation"}  # noqa: RUF012 - jinja's own form
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    own = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+    )
+    own.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False, **how)
+    own.globals["raise_exception"] = refuse
+    own.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return own
+
+
 @lru_cache(maxsize=64)
 def _template(text: str) -> Any:
     return _environment().from_string(text)
@@ -42,13 +74,22 @@ def _template(text: str) -> Any:
 
 def render(template: str, values: dict[str, Any]) -> str:
     """``template`` filled in."""
+    return _filled(_template(template), values)
+
+
+def _filled(template: Any, values: dict[str, Any]) -> str:
     pieces, size = [], 0
-    for piece in _template(template).generate(**values):
+    for piece in template.generate(**values):
         size += len(piece)
         if size > CHARACTERS:
-            raise ValueError(f"it makes more than {CHARACTERS:,} characters")
+            raise LimitError(f"it makes more than {CHARACTERS:,} characters")
         pieces.append(piece)
     return "".join(pieces)
+
+
+def render_chat(template: str, values: dict[str, Any]) -> int:
+    """Length of a model's chat template filled in, with what transformers offers to such templates."""
+    return len(_filled(_chat_environment().from_string(template), values))
 
 
 def check_template(template: str) -> None:
@@ -70,22 +111,24 @@ def match(patterns: list[str], names: list[str]) -> None:
 
 TASKS: dict[str, Callable[..., Any]] = {
     "render": render,
+    "render_chat": render_chat,
     "check_template": check_template,
     "match": match,
 }
 
 
 def answer(request: bytes) -> bytes:
-    """{"value": ...} or {"error": ..., "kind": its class}, as JSON."""
+    """{"value": ...}, or {"error": ...} with "limit" where it met one; as JSON."""
     try:
         task, arguments = json.loads(request)
         return json.dumps({"value": TASKS[task](*arguments)}).encode()
     except MemoryError:
         said = f"it needs more than {MEGABYTES} MB"
-        return json.dumps({"error": said, "kind": "MemoryError"}).encode()
+        return json.dumps({"error": said, "limit": True}).encode()
+    except LimitError as error:
+        return json.dumps({"error": str(error), "limit": True}).encode()
     except Exception as error:  # whatever a template may raise
-        kind = type(error).__name__
-        return json.dumps({"error": str(error)[:2000] or kind, "kind": kind}).encode()
+        return json.dumps({"error": str(error)[:2000] or type(error).__name__}).encode()
 
 
 def main(seconds: float) -> None:

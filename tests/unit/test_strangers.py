@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,37 @@ def test_an_answer_is_never_anothers() -> None:
     with pytest.raises(bounded.BoundedError):
         bounded.render(LOOP + ENDS, {})
     assert [bounded.render("{{ n }}", {"n": n}) for n in range(20)] == [str(n) for n in range(20)]
+
+
+@dataclass
+class Tokenizer:
+    chat_template: Any
+    name_or_path: str = "org/stranger"
+    special_tokens_map: Mapping[str, Any] = field(default_factory=lambda: {"bos_token": "<s>"})
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "template",
+    [
+        LOOP + ENDS,
+        "{{ bos_token * 10**9 }}",
+        "{% for m in messages %}{% generation %}{{ m.content.ljust(10**9) }}{% endgeneration %}{% endfor %}",
+    ],
+)
+def test_a_chat_template_that_loops_or_grows_is_one_error(template: str) -> None:
+    turns = [{"role": "user", "content": "Hello"}]
+    with pytest.raises(PluralismError, match="chat template of 'org/stranger' cannot be used: it"):
+        bounded.check_chat_template(Tokenizer(template), turns)
+
+
+def test_other_chat_templates_are_left_to_transformers() -> None:
+    turns = [{"role": "user", "content": "Hello"}]
+    for template in (
+        None, {"default": "x"}, "{{ raise_exception('no system role') }}", "{{ nothing.at_all }}", "{% x",
+        "{{ strftime_now('%Y') }}{{ messages|tojson(indent=2) }}{% for m in messages %}{% break %}{% endfor %}",
+    ):  # fmt: skip
+        bounded.check_chat_template(Tokenizer(template), turns)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc")

@@ -23,7 +23,7 @@ DATA_BYTES = 1 << 30
 """Of a file of items: an input, exported messages."""
 LINE_BYTES = 16 << 20
 """Of one line of JSON Lines: one doc with all that was sent for it."""
-LITERAL_CHARACTERS = 2 << 20
+LITERAL_CHARACTERS = 512 << 10
 """Of a Python value that was logged as text."""
 HEADER_BYTES = 32 << 20
 """Of the names and shapes at the beginning of a file of weights."""

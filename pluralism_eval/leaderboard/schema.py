@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pluralism_eval.json_files import loads
 FORMAT = "pluralism-eval submission"
 VERSION = 2
 FILE = "submission.json"
-MAX_BYTES = 16 << 20
+MAX_BYTES = 4 << 20
 _SHOWN = 20
 _LONGEST = 200  # characters of a value in a problem
 
@@ -86,12 +87,13 @@ def problems_of(found: Any) -> list[str]:
             "conversion, since the scores belong to a version: submit the run again (pluralism-eval submit RUN), or "
             "verify with the version of the package that made it"
         ]
+    # the first ones only: an error takes some 10 KB, and a hostile file has a million
+    first = list(islice(_validator().iter_errors(found), _SHOWN + 1))
     problems = [
         f"{error.json_path.removeprefix('$.')}: {_short(error.message)}"
-        for error in sorted(_validator().iter_errors(found), key=lambda e: e.json_path)
+        for error in sorted(first[:_SHOWN], key=lambda e: e.json_path)
     ]
-    more = len(problems) - _SHOWN
-    return problems if more <= 0 else [*problems[:_SHOWN], f"... and {more} more"]
+    return problems if len(first) <= _SHOWN else [*problems, "... and more"]
 
 
 def _short(value: Any) -> str:

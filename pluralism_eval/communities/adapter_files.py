@@ -103,10 +103,7 @@ def _patterns(config: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 def check_size(weights: Path, shapes: Mapping[str, Sequence[int]]) -> None:
     """Raises PluralismError where a file of weights is larger than ``shapes``, which its configuration implies."""
     implied = sum(math.prod(shape) for shape in shapes.values()) * _WIDEST + _SPARE
-    size = weights.stat().st_size
-    if zipfile.is_zipfile(weights):  # of a pickle, which may be packed
-        with zipfile.ZipFile(weights) as packed:
-            size = max(size, sum(part.file_size for part in packed.infolist()))
+    size = _unpacked(weights)
     if size > implied:
         raise PluralismError(
             f"{weights.name} has {size:,} bytes; with its configuration it can have at most {implied:,}: it is "
@@ -116,12 +113,17 @@ def check_size(weights: Path, shapes: Mapping[str, Sequence[int]]) -> None:
 
 def is_large(weights: Path) -> bool:
     """Would reading ``weights`` take long, or much memory? Sparse and packed files count as what they come to."""
-    if weights.stat().st_size > SMALL:
-        return True
-    if not zipfile.is_zipfile(weights):
-        return False
-    with zipfile.ZipFile(weights) as packed:
-        return sum(part.file_size for part in packed.infolist()) > SMALL
+    return _unpacked(weights) > SMALL
+
+
+def _unpacked(weights: Path) -> int:
+    """Bytes that a file of weights comes to: a pickle lies in a zip, whose parts may be packed."""
+    size = weights.stat().st_size
+    try:
+        with zipfile.ZipFile(weights) as packed:
+            return max(size, sum(part.file_size for part in packed.infolist()))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # no zip
+        return size
 
 
 def sha256_of(path: Path) -> str:

@@ -91,7 +91,8 @@ def _local(community: Community, folder: Path) -> tuple[dict[str, Any], str, str
 
 
 def _rank(config: Mapping[str, Any]) -> int | None:
-    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    patterns = config.get("rank_pattern")
+    ranks = [config.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())]
     known = [rank for rank in ranks if isinstance(rank, int)]
     return max(known) if known else None
 

@@ -8,6 +8,7 @@ import re
 import sys
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -479,6 +480,17 @@ def test_a_hole_that_the_header_admits_is_larger_than_the_configuration_implies(
     assert adapter_files.is_large(file)
     with pytest.raises(PluralismError, match="with its configuration it can have at most"):
         adapter_files.check_size(file, {"a.lora_A.weight": (8, 4096)})
+
+
+def test_a_packed_pickle_counts_as_what_it_comes_to(tmp_path: Path) -> None:
+    file = tmp_path / adapters.PICKLED
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("data", "w") as part:  # fmt: skip
+        for _ in range(257):
+            part.write(bytes(1 << 20))
+    assert file.stat().st_size < 1 << 20
+    assert adapter_files.is_large(file)
+    file.write_bytes(b"PK\x05\x06" + b"\xff" * 18)  # the end of a zip, and nothing before
+    assert not adapter_files.is_large(file)
 
 
 @pytest.mark.parametrize("name", [adapters.CONFIG, adapters.WEIGHTS, adapters.RECORD])

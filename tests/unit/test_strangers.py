@@ -38,6 +38,7 @@ from pluralism_eval.report.page.reader import Reader
 from pluralism_eval.report.table import markdown as rows_of_text
 from pluralism_eval.results import read_run, runs_in
 from pluralism_eval.scoring import score_file
+from pluralism_eval.secrets import without_secrets
 from pluralism_eval.yaml_files import read_yaml, yaml_value
 from tests.conftest import ROOT
 from tests.fuzz import JSON, TEXTS, fuzz, ours
@@ -560,3 +561,11 @@ def test_a_submission_with_a_hundred_thousand_faults_is_rejected_at_once(tmp_pat
     assert any("and more" in reason for reason in reasons)
     assert len(reasons) < 30
     assert peak < 200 << 20
+
+
+@pytest.mark.parametrize("piece", ["a", "a-", "x-", "eyJ-", "key=", "a ", "x_key: "])
+def test_secrets_are_looked_for_in_a_time_that_grows_with_the_text(piece: str) -> None:
+    text = piece * (60_000 // len(piece))
+    begun = time.process_time()
+    assert without_secrets({"x": f"{text};api_key=hunter2222"})["x"].endswith("***")
+    assert time.process_time() - begun < 3

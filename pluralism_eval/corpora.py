@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,11 +16,16 @@ import yaml
 
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import leads_out, open_regular
+from pluralism_eval.json_files import loads
+
+log = logging.getLogger(__name__)
 
 HELD_OUT_EVERY = 6
 FEWEST_PIECES = 2 * HELD_OUT_EVERY
 CULTUREBANK = "culturebank"
 CULTUREBANK_ID = "SALT-NLP/CultureBank"
+_FILE_BYTES = 2 << 30
 CONTINENTS = ("asia", "africa", "europe", "northamerica", "southamerica")
 
 
@@ -92,9 +97,17 @@ def _read(source: str, column: str, split: str) -> tuple[list[str], dict[str, in
         found = sorted(path.rglob("*.txt"))
         if not found:
             raise PluralismError(f"corpus {source!r}: the folder has no .txt file")
-        texts = [_text(file) for file in found]
+        own = [file for file in found if file.is_file() and not leads_out(file, path)]
+        foreign = len(found) - len(own)
+        if foreign:
+            log.warning(
+                "corpus %r: %d files are left out, e.g. %s: links that lead out of the folder, or no regular files",
+                source, foreign, next(file for file in found if file not in own).name,
+            )  # fmt: skip
+        texts = [_text(file) for file in own]
         filled = [text for text in texts if text.strip()]
-        return filled, _counted("empty files", len(texts) - len(filled)), "unknown"
+        left_out = _counted("empty files", len(texts) - len(filled))
+        return filled, left_out | _counted("links out of the folder", foreign), "unknown"
     if path.is_file() and path.suffix in (".jsonl", ".json"):
         return _column(source, _json_lines(source, _text(path)), column), {}, "unknown"
     if path.is_file():
@@ -110,15 +123,20 @@ def _counted(reason: str, count: int) -> dict[str, int]:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        if b"\0" in data:
-            raise PluralismError(f"corpus {str(path)!r} is binary; UTF-8 text is needed")
-        return data.decode("utf-8-sig")
+        with open_regular(path, _FILE_BYTES) as file:
+            blocks: list[bytes] = []
+            while block := file.read(1 << 20):
+                if b"\0" in block:
+                    raise PluralismError(f"corpus {str(path)!r} is binary; UTF-8 text is needed")
+                blocks.append(block)
+        return b"".join(blocks).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PluralismError(
             f"corpus {str(path)!r} is not UTF-8 (byte {error.start}); convert it, or it is no text"
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, PluralismError):
+            raise
         raise PluralismError(f"corpus {str(path)!r} cannot be read: {error}") from error
 
 
@@ -128,7 +146,7 @@ def _json_lines(source: str, text: str) -> list[Any]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            rows.append(loads(line))
         except ValueError as error:
             raise PluralismError(
                 f"corpus {source!r}, line {number} is not JSON ({error}); JSON Lines are needed"

@@ -7,7 +7,6 @@ have logged, so a file and a run are scored by the same functions.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter, defaultdict
@@ -29,6 +28,7 @@ from pluralism_eval.data.docs import (
 from pluralism_eval.data.sources import short_name
 from pluralism_eval.distribution import modes, read
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.json_files import read_lines
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import Metric
 from pluralism_eval.metrics.statistics import mean_intervals, standard_error
@@ -149,8 +149,7 @@ def _read(path: Path) -> list[Any]:
     if path.suffix != ".jsonl":
         return read_items(path)
     try:
-        rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
-        items = [_item(row) for row in rows]
+        items = [_item(row) for row in read_lines(path)]
     except (
         OSError,
         AttributeError,
@@ -158,7 +157,6 @@ def _read(path: Path) -> list[Any]:
         TypeError,
         ValueError,
         IndexError,
-        RecursionError,
     ) as error:
         raise PluralismError(
             f"{str(path)!r} is not a file of lm-eval samples: {type(error).__name__} {error}. Expected "

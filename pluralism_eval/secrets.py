@@ -33,10 +33,10 @@ _LOOKS = (
     (re.compile(r"\b(sk|gsk|xai|rk|pk)[-_][\w-]{16,}"), _HIDDEN),
     (re.compile(r"\b(hf|gh[oprsu]|npm|glpat|r8)[-_][A-Za-z0-9]{16,}"), _HIDDEN),
     (re.compile(r"\bgithub_pat_\w{16,}|\bxox[a-z]-[\w-]{16,}|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}"), _HIDDEN),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), _HIDDEN),
+    (re.compile(r"\beyJ[\w-]{8,4000}\.[\w-]{8,}\.[\w-]*"), _HIDDEN),
     (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"), rf"\1{_HIDDEN}"),
     (re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?\w+\s+)[^\s'\",;}]+"), rf"\1{_HIDDEN}"),
-    (re.compile(r"(?i)\b((?:x-[\w-]*(?:key|token|auth|secret)|api-key|(?:set-)?cookie)\s*:\s*)[^\s'\",;]+"), rf"\1{_HIDDEN}"),
+    (re.compile(r"(?i)\b((?:x-[\w-]{0,100}(?:key|token|auth|secret)|api-key|(?:set-)?cookie)\s*:\s*)[^\s'\",;]+"), rf"\1{_HIDDEN}"),
     (re.compile(r"(?<!\w)(\w+://)[^/\s\"'<>]+@"), rf"\1{_HIDDEN}@"),
 )  # fmt: skip
 _VALUE = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\\+[\"'].{0,999}?\\+[\"']|\{[^{}]*\}|\[[^][]*\]|[^\s,;&)}\]\"']+"
@@ -100,7 +100,7 @@ def without_secrets(value: Any) -> Any:
         return [without_secrets(item) for item in value]
     if isinstance(value, str):
         hidden = re.sub(
-            r"([\w-]+)(\s*=\s*)([^,;]+)",
+            r"(?<![\w-])([\w-]+)(\s*=\s*)([^,;]+)",  # only from a word's beginning: in linear time
             lambda m: f"{m[1]}{m[2]}{_HIDDEN}" if is_secret_name(m[1]) else m[0],
             value,
         )

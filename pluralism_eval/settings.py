@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from pluralism_eval.api.settings import parse_api
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.json_files import loads
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import MODES
 from pluralism_eval.secrets import secrets_in
@@ -201,7 +201,7 @@ def _llm_args(value: Any, problems: list[str]) -> dict[str, Any]:
     text = str(value).strip()
     try:
         if text.startswith("{"):
-            return dict(json.loads(text))
+            return dict(loads(text))
         return {
             key.strip(): yaml_value(item)
             for key, item in (pair.split("=", 1) for pair in text.split(";"))

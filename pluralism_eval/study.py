@@ -25,6 +25,7 @@ from pluralism_eval.cache import digest
 from pluralism_eval.data.sources import blob_id, input_file, short_name
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.files import saving, write_atomic
+from pluralism_eval.json_files import read_json
 from pluralism_eval.results import SCRATCH, STUDY, Run, lm_eval_saves, read_run
 from pluralism_eval.settings import parse
 from pluralism_eval.yaml_files import read_yaml
@@ -114,7 +115,7 @@ class RunSpec:
     def _mark(self, output: Path) -> dict[str, Any]:
         """What was written after all else of it; empty where there is none, or none that can be read."""
         try:
-            found = json.loads((self.folder(output) / STUDY).read_text(encoding="utf-8"))
+            found = read_json(self.folder(output) / STUDY)
         except (OSError, ValueError):
             return {}
         if not isinstance(found, dict):

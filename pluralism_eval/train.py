@@ -23,6 +23,7 @@ from pluralism_eval.communities.adapters import CONFIG, RECORD, WEIGHTS, base_mo
 from pluralism_eval.corpora import HELD_OUT_EVERY, Corpus, read_corpus
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import saving, write_atomic
+from pluralism_eval.json_files import read_json
 from pluralism_eval.llm import embedded
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def _saving(path: Path) -> Iterator[None]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -282,6 +283,8 @@ def _card(record: Mapping[str, Any]) -> str:
     """The model card: YAML head of the Hub, then what was done, with figures."""
     import yaml
 
+    from pluralism_eval.report import tabular
+
     head = yaml.safe_dump(
         {
             "base_model": record["base"],
@@ -297,17 +300,17 @@ def _card(record: Mapping[str, Any]) -> str:
     return f"""---
 {head}---
 
-# {record["name"]}: a community LM for Modular Pluralism
+# {tabular.inert(tabular.plain(record["name"]))}: a community LM for Modular Pluralism
 
-{record["description"]}
+{tabular.inert(tabular.plain(record["description"]))}
 
-A LoRA adapter (PEFT defaults) for `{record["base"]}`, trained with pluralism-eval on text of this
+A LoRA adapter (PEFT defaults) for {tabular.code(record["base"])}, trained with pluralism-eval on text of this
 community. It comments on a situation as its community would; a larger LLM reads the comments
 (Feng et al., EMNLP 2024). It repeats the opinions and the errors of its corpus.
 
 | | |
 |---|---|
-| Corpus | `{record["corpus"]}`, licence {record["license"]} |
+| Corpus | {tabular.code(record["corpus"]).replace("|", "/")}, licence {tabular.inert(tabular.plain(record["license"]))} |
 | SHA-256 of its pieces | `{record["corpus_sha256"]}` |
 | Pieces | {pieces["train"]} for training, {pieces["held_out"]} held out (every {HELD_OUT_EVERY}th); left out: {left_out} |
 | Recipe | {settings}; {record["steps"]} steps, {record["precision"]}, seed {record["seed"]} |

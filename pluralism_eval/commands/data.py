@@ -15,6 +15,7 @@ from pluralism_eval.data.docs import build_docs, oddities, read_items
 from pluralism_eval.data.sources import INPUTS, blob_id, chosen, input_file, long_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
+from pluralism_eval.json_files import read_json
 from pluralism_eval.leaderboard.docs import drawn
 
 BUILDERS: dict[str, Callable[..., build.Built]] = {
@@ -154,7 +155,7 @@ def _pairs(docs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _made(path: Path) -> dict[str, Any]:
     """What :func:`_build` left out of ``path``; {} if it did not write this very file."""
     try:
-        record = json.loads(_record(path).read_text(encoding="utf-8"))
+        record = read_json(_record(path))
         same = record["blob"] == blob_id(path.read_bytes())
         return {"built_from": record["source"], "left_out": record["left_out"]} if same else {}
     except (OSError, ValueError, KeyError, TypeError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pluralism_eval.cache import Store, cache_root, digest
+from pluralism_eval.communities import adapter_files
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.files import write_atomic
 from pluralism_eval.llm import embedded
@@ -140,7 +140,7 @@ def _file_sha256(path: Path) -> str:
 def training_record(community: AdapterSpec) -> dict[str, Any] | None:
     """``training.json`` beside the adapter: corpus, recipe, perplexities; None if there is none."""
     try:
-        found = json.loads((_folder(community) / RECORD).read_text(encoding="utf-8"))
+        found = adapter_files.read_config(_folder(community), RECORD)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -156,7 +156,8 @@ def _resolve(community: AdapterSpec) -> Adapter:
     if not weights.is_file():
         folder = _unpickled(community, folder)
         weights = folder / WEIGHTS
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    _check_weight_file(community, weights)
+    sha256 = adapter_files.sha256_of(weights)
     if community.sha256 and community.sha256 != sha256:
         raise PluralismError(
             f"adapter={community.adapter!r} has sha256 {sha256}, the pool says {community.sha256}; "
@@ -168,13 +169,25 @@ def _resolve(community: AdapterSpec) -> Adapter:
     return Adapter(folder, sha256, rank, tensors, commit)
 
 
+def _check_weight_file(community: AdapterSpec, weights: Path) -> None:
+    """Before anything reads it whole: is it what its header says, and no larger than its configuration implies?"""
+    try:
+        if weights.name == WEIGHTS:
+            adapter_files.check_header(weights)
+        if adapter_files.is_large(weights):
+            adapter_files.check_size(weights, _expected_shapes(community, weights.parent))
+    except PluralismError as error:
+        raise PluralismError(f"adapter={community.adapter!r}: {error}") from error
+
+
 def _config(community: AdapterSpec, folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.is_file():
         raise PluralismError(f"adapter={community.adapter!r} has no {CONFIG}: not a PEFT adapter")
+    adapter_files.check_links(folder, (CONFIG, WEIGHTS, PICKLED, RECORD))
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        config = adapter_files.read_config(folder, CONFIG)
+    except (OSError, ValueError) as error:
         raise PluralismError(
             f"adapter={community.adapter!r}: {CONFIG} is not JSON: {error}"
         ) from error
@@ -273,9 +286,13 @@ def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[in
         config.inference_mode = False
         config.base_model_name_or_path = None  # checked above; peft would warn of the folder's name
         with torch.device("meta"):
-            model = get_peft_model(AutoModelForCausalLM.from_config(base_config), config)
+            base = AutoModelForCausalLM.from_config(base_config)
+            modules = [name for name, _ in base.named_modules()]
+            layers = getattr(base_config.get_text_config(), "num_hidden_layers", None)
+            adapter_files.check_config(vars(config), modules, layers)
+            model = get_peft_model(base, config)
         state = get_peft_model_state_dict(model)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise PluralismError(
             f"adapter={community.adapter!r}: {CONFIG} does not fit {community.base!r}: {str(error).splitlines()[0][:300]}"
         ) from error
@@ -319,7 +336,8 @@ def _unpickled(community: AdapterSpec, folder: Path) -> Path:
     import torch
     from safetensors.torch import save
 
-    target = cache_root() / "adapters" / hashlib.sha256(pickled.read_bytes()).hexdigest()
+    _check_weight_file(community, pickled)
+    target = cache_root() / "adapters" / adapter_files.sha256_of(pickled)
     if not (target / WEIGHTS).is_file():
         try:
             state = torch.load(pickled, map_location="cpu", weights_only=True)

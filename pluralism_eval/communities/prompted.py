@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pluralism_eval.bounded import check_chat_template
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
 from pluralism_eval.communities.local import LocalModel
 from pluralism_eval.errors import raise_all
@@ -65,6 +66,7 @@ class PromptedEngine:
         if tokenizer.chat_template is None:
             return self._local.tokens(f"{persona}\n\n{prompt}" if persona else prompt)
         turns = [{"role": "system", "content": persona}] if persona else []
+        check_chat_template(tokenizer, [*turns, {"role": "user", "content": prompt}])
         text = tokenizer.apply_chat_template(
             [*turns, {"role": "user", "content": prompt}],
             tokenize=False,

@@ -6,7 +6,6 @@ The gold answer stays outside of it.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import string
@@ -18,6 +17,7 @@ from typing import Any
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.sources import INPUTS, chosen, input_file
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.json_files import DATA_BYTES, read_json
 from pluralism_eval.presets import Preset, get_preset
 from pluralism_eval.settings import read_config
 
@@ -196,8 +196,8 @@ def _reason(error: Exception) -> str:
 def read_items(path: Path) -> list[Any]:
     """The JSON list in ``path``. Raises PluralismError for anything else."""
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        items = read_json(path, DATA_BYTES)
+    except (OSError, ValueError) as error:
         raise PluralismError(f"data file {str(path)!r} cannot be read as JSON: {error}") from error
     if not isinstance(items, list) or not items:
         raise PluralismError(f"data file {str(path)!r} must be a list of at least one item")

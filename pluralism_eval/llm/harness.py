@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pluralism_eval.bounded import check_chat_template
 from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.schema import OptionScores, Turn
@@ -42,6 +43,7 @@ class HarnessLLM:
 
     def render(self, turns: Sequence[Turn], add_generation_prompt: bool = True) -> str:
         """Chat turns → the model's own prompt string (``JsonChatStr`` for chat APIs)."""
+        check_chat_template(getattr(self.inner, "tokenizer", None), turns)
         rendered: str = self.inner.apply_chat_template(
             list(turns), add_generation_prompt=add_generation_prompt
         )

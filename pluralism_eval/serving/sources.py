@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.cache import digest
-from pluralism_eval.communities import adapters
+from pluralism_eval.communities import adapter_files, adapters
 from pluralism_eval.communities.catalogue import Community
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.json_files import read_json as read_json_file
 from pluralism_eval.serving.servers import Lora
 
 _UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication")
@@ -86,11 +86,13 @@ def _local(community: Community, folder: Path) -> tuple[dict[str, Any], str, str
         raise PluralismError(
             f"adapter={community.adapter!r} has no {adapters.WEIGHTS} (pickled weights are refused unless its entry says `pickle: true`)"
         )
+    adapter_files.check_header(weights)
     return config, str(folder), adapters._file_sha256(weights)
 
 
 def _rank(config: Mapping[str, Any]) -> int | None:
-    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    patterns = config.get("rank_pattern")
+    ranks = [config.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())]
     known = [rank for rank in ranks if isinstance(rank, int)]
     return max(known) if known else None
 
@@ -112,7 +114,7 @@ def read_json(source: str, name: str, revision: str = "main") -> dict[str, Any] 
             from huggingface_hub import hf_hub_download
 
             path = Path(hf_hub_download(source, name, revision=revision))
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json_file(path)
     except Exception:  # offline, gated, misspelled: the server will say so
         return None
     return found if isinstance(found, dict) else None

@@ -149,7 +149,8 @@ def _read(path: Path) -> list[Any]:
     if path.suffix != ".jsonl":
         return read_items(path)
     try:
-        items = [_item(row) for row in read_lines(path)]
+        rows = read_lines(path)
+        items = [_item(row) for row in rows]
     except (
         OSError,
         AttributeError,

@@ -27,7 +27,7 @@ from pluralism_eval.data.docs import (
     read_items,
 )
 from pluralism_eval.data.sources import short_name
-from pluralism_eval.distribution import modes, read
+from pluralism_eval.distribution import modes, read, to_logprobs
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import Metric
@@ -236,7 +236,9 @@ def _answer(task: str, item: Mapping[str, Any], doc: Mapping[str, Any], parsing:
         raise ValueError(
             f"pred_distribution {values} has {len(values)} numbers for {len(doc['letters'])} options"
         )
-    return [(math.log(p) if p > 0 else -math.inf, False) for p in values]
+    # the order of the given numbers: rescaling may make one of two neighbouring floats
+    logs = to_logprobs(item["pred_distribution"], 1 / math.fsum(item["pred_distribution"]))
+    return [(value, False) for value in logs]
 
 
 # ---------------------------------------------------------------------- summaries

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import string
 from collections import Counter, defaultdict
@@ -17,6 +18,7 @@ from typing import Any
 
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.sources import INPUTS, chosen, input_file
+from pluralism_eval.distribution import rescaled
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.presets import Preset, get_preset
 from pluralism_eval.settings import read_config
@@ -323,13 +325,12 @@ def distribution_of(values: Any, field: str) -> list[float]:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value <= 1.1:
             raise ValueError(f"{field} {list(values)} holds {value!r}; probabilities are 0 to 1")
-    total = float(sum(values))
+    total = math.fsum(values)
     if not 0.9 <= total <= 1.1:
         raise ValueError(
             f"{field} {list(values)} is not a distribution: it sums to {total:g}, not to 1"
         )
-    scale = 1.0 if abs(total - 1) < _SUMS_TO_1 else total  # what sums to 1 already stays to the bit
-    return [float(value) / scale for value in values]
+    return rescaled(values)
 
 
 def _opinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:

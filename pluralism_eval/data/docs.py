@@ -10,11 +10,14 @@ import json
 import logging
 import math
 import os
+import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.sources import INPUTS, chosen, input_file
@@ -144,6 +147,20 @@ def build_docs(
     return docs
 
 
+def problem_of(task: str, item: Mapping[str, Any]) -> str:
+    """Why an item of a new file could not be loaded, without its own values; "" if it can."""
+    try:
+        _BUILDERS[task](item, {"task": task, "orders_given": None, "preset": "paper"})
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return kind_of(_reason(error))
+    return ""
+
+
+def kind_of(reason: str) -> str:
+    """A reason without its values, so that equal kinds are counted together."""
+    return re.sub(r"\[[^\]]*\]|'[^']*'|-?\b(?:\d[\d.e+-]*|nan|inf)\b", "…", reason)
+
+
 def oddities(
     items: Sequence[Mapping[str, Any]], docs: Sequence[Mapping[str, Any]]
 ) -> dict[str, int]:
@@ -185,10 +202,19 @@ def _add_others(docs: Sequence[dict[str, Any]]) -> None:
             question = (doc["query"], *doc["options"])
             asked[question].append(doc)
     for same in asked.values():
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         for doc in same:
-            own = doc["pluralism"]["attribute"], doc["group"]
-            rest = [d["gold"] for d in same if (d["pluralism"]["attribute"], d["group"]) != own]
-            doc["others"] = [sum(column) / len(rest) for column in zip(*rest, strict=True)]
+            groups[doc["pluralism"]["attribute"], doc["group"]].append(doc)
+        sums = np.array([np.sum([d["gold"] for d in own], axis=0) for own in groups.values()])
+        # sums of all groups before and after each: what is subtracted from a total leaves its rounding
+        none = np.zeros((1, sums.shape[1]))
+        before = np.concatenate([none, sums.cumsum(axis=0)])
+        after = np.concatenate([sums[::-1].cumsum(axis=0)[::-1], none])
+        for i, own in enumerate(groups.values()):
+            n = len(same) - len(own)
+            others = ((before[i] + after[i + 1]) / n).tolist() if n else []
+            for doc in own:
+                doc["others"] = list(others)
 
 
 def _reason(error: Exception) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pluralism_eval.errors import PluralismError
 
+log = logging.getLogger(__name__)
 _SHOWN = 12
 _OTHER_DELIMITERS = (";", "\t", "|")
 
@@ -42,7 +44,8 @@ def read_table(file: Path, columns: Sequence[str]) -> Table:
     Raises:
         PluralismError: an unreadable, empty or truncated file, a missing or repeated column, no rows.
     """
-    reader = csv.reader(io.StringIO(_text(file), newline=""), strict=True)
+    text = _text(file)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     cells: list[list[str]] = []
     try:
         header = next(reader, [])
@@ -60,6 +63,11 @@ def read_table(file: Path, columns: Sequence[str]) -> Table:
         ) from error
     if not cells:
         raise PluralismError(f"{str(file)!r}: no rows below the header; is it truncated?")
+    if not text.endswith(("\n", "\r")):
+        log.warning(
+            "%s: its last line, row %d, has no line end; if the file was truncated there, its last cell is too short",
+            file, len(cells),
+        )  # fmt: skip
     return Table(file, header, cells)
 
 

@@ -96,7 +96,7 @@ def score_file(
     common: dict[str, Any] = {"input": path.stem, "preset": preset}
     if task == "overton":
         common |= coverage.scoring(chosen_nli(nli, reading), nli_directions, reading)
-    items = _read(path)
+    items = _read(path, task)
     docs = build_docs(task, items, common, path.name)
     reasons: dict[int, str] = {}
     answers = []
@@ -138,13 +138,14 @@ def _tied(answer: Sequence[Sequence[Any]]) -> bool:
     return mass > 0 and len(modes(distribution)) > 1
 
 
-def _read(path: Path) -> list[Any]:
-    """Items of either format; lm-eval's samples become items with an answer."""
+def _read(path: Path, task: str) -> list[Any]:
+    """Items of either format; lm-eval's samples become items with an answer. Samples of another task are an error."""
     if path.suffix != ".jsonl":
         return read_items(path)
     try:
         rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
-        items = [_item(row) for row in rows]
+        others = {str(row["doc"].get("pluralism", {}).get("task", task)) for row in rows} - {task}
+        items = [_item(row) for row in rows] if not others else []
     except (
         OSError,
         AttributeError,
@@ -158,6 +159,10 @@ def _read(path: Path) -> list[Any]:
             f"{str(path)!r} is not a file of lm-eval samples: {type(error).__name__} {error}. Expected "
             "samples_<task>_*.jsonl of a run with --log_samples"
         ) from error
+    if others:
+        raise PluralismError(
+            f"{str(path)!r} has samples of {', '.join(sorted(others))}, not of --task {task}; give the task that they are of"
+        )
     if not items:
         raise PluralismError(f"{str(path)!r} has no samples; at least one is needed")
     return items

@@ -39,6 +39,7 @@ CATEGORIES = {
     "SEX": "sex",
 }
 """OpinionQA's attribute categories (Table 2's columns) and how they read in a sentence."""
+AMBIGUITIES = ("low_ambiguity", "high_ambiguity")
 VK_LABELS = ("A", "B", "C")
 VK_OPTIONS = ("Support", "Oppose", "Either")
 _SHOWN = 10
@@ -224,7 +225,7 @@ def _reason(error: Exception) -> str:
 def read_items(path: Path) -> list[Any]:
     """The JSON list in ``path``. Raises PluralismError for anything else."""
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
+        items = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise PluralismError(f"data file {str(path)!r} cannot be read as JSON: {error}") from error
     if not isinstance(items, list) or not items:
@@ -370,7 +371,7 @@ def _opinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, 
 
 
 def _moralchoice(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    if item["attribute"] not in ("low_ambiguity", "high_ambiguity"):
+    if item["attribute"] not in AMBIGUITIES:
         raise ValueError(
             f"attribute {item['attribute']!r} is neither low_ambiguity nor high_ambiguity"
         )
@@ -380,6 +381,9 @@ def _moralchoice(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str
 
 def _globalopinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
     country = _text(item, "attribute")
+    if country in AMBIGUITIES or country.partition("_")[0] in CATEGORIES:
+        other = "moralchoice" if country in AMBIGUITIES else "opinionqa"
+        raise ValueError(f"attribute {country!r} is no country: this is an item of {other}")
     return _survey(
         item,
         common,

@@ -225,7 +225,7 @@ def _reason(error: Exception) -> str:
 def read_items(path: Path) -> list[Any]:
     """The JSON list in ``path``. Raises PluralismError for anything else."""
     try:
-        items = json.loads(path.read_text(encoding="utf-8-sig"))
+        items = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise PluralismError(f"data file {str(path)!r} cannot be read as JSON: {error}") from error
     if not isinstance(items, list) or not items:

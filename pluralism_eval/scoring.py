@@ -32,7 +32,7 @@ from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import Metric
 from pluralism_eval.metrics.statistics import mean_intervals, standard_error
-from pluralism_eval.metrics.summary import StandardError, interval
+from pluralism_eval.metrics.summary import Mean, StandardError, interval
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.presets import get_preset
 from pluralism_eval.replies import parse_answer
@@ -337,7 +337,9 @@ def _summary(
             stderr = StandardError(metric.summary)(list(zip(clusters, items, strict=True)))
     else:
         values = [v for _, v in numbers]
-        n, value = len(values), fmean(values) if values else math.nan
+        # a setting that leaves labels out is about all docs, like the other scores of that setting
+        whole = isinstance(metric.summary, Mean) and metric.summary.number is not None
+        n, value = len(items) if whole else len(values), fmean(values) if values else math.nan
         if values:
             sd = math.sqrt(fmean((v - value) ** 2 for v in values))
         if known:

@@ -199,9 +199,9 @@ def _irregular(
         "tied_answers": [len(modes(d)) > 1 for d, mass in answers if mass > 0],
         "masses_above_1": [mass > math.exp(ABOVE_0) for _, mass in answers],
         "docs_without_other_orders": [entry["orders_missing"]] if "orders_missing" in entry else [],
-        "empty_responses": (
-            [not str(entry["response"]).strip()] if entry.get("readout") == "generation" else []
-        ),
+        "empty_responses": [  # of the inner model itself as well; what is no text are scores
+            not text.strip() for text in [entry.get("response")] if isinstance(text, str)
+        ],
     }
 
 

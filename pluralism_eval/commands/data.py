@@ -157,7 +157,8 @@ def _made(path: Path) -> dict[str, Any]:
     try:
         record = read_json(_record(path))
         same = record["blob"] == blob_id(path.read_bytes())
-        return {"built_from": record["source"], "left_out": record["left_out"]} if same else {}
+        told = {"built_from": record["source"], "left_out": record["left_out"]}
+        return {**told, "noted": record.get("noted", {})} if same else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -174,9 +175,16 @@ def _build(arguments: argparse.Namespace) -> None:
     target = arguments.output / f"{INPUTS[arguments.task][0]}.json"
     content = json.dumps(built.items, ensure_ascii=False).encode()
     write_atomic(target, content)
-    record = {"source": source, "blob": blob_id(content), "left_out": dict(built.dropped)}
+    record = {
+        "source": source,
+        "blob": blob_id(content),
+        "left_out": dict(built.dropped),
+        "noted": dict(built.noted),
+    }
     write_atomic(_record(target), json.dumps(record, ensure_ascii=False, indent=1))
     print(f"{target}: {len(built.items)} items; dropped: {dict(built.dropped) or 'none'}")
+    if built.noted:
+        print(f"kept, but note: {dict(built.noted)}")
     print(f"Use it: --metadata data={arguments.output}")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pluralism_eval.cache import Store, cache_root, digest
+from pluralism_eval.communities import kinds
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.files import write_atomic
 from pluralism_eval.llm import embedded
@@ -178,14 +179,13 @@ def _config(community: AdapterSpec, folder: Path) -> dict[str, Any]:
         raise PluralismError(
             f"adapter={community.adapter!r}: {CONFIG} is not JSON: {error}"
         ) from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else config
-        raise PluralismError(f"adapter={community.adapter!r} is of type {kind!r}; LORA is needed")
-    if config.get("megatron_config"):  # PEFT would import any module that it names
+    if not isinstance(config, dict):
         raise PluralismError(
-            f"adapter={community.adapter!r}: {CONFIG} has a megatron_config, which makes PEFT import a module of its choice; "
-            "it is refused: remove it"
+            f"adapter={community.adapter!r}: {CONFIG} is {config!r:.60}, no mapping"
         )
+    refused = kinds.refusal(config)
+    if refused:
+        raise PluralismError(f"adapter={community.adapter!r} {refused}")
     trained_on = str(config.get("base_model_name_or_path"))
     if trained_on not in _names_of(community.base):
         raise PluralismError(
@@ -240,7 +240,7 @@ def _read_tensors(community: AdapterSpec, weights: Path) -> dict[str, tuple[int,
                     raise PluralismError(
                         f"adapter={community.adapter!r}: tensor {name} holds NaN or infinity; train it again"
                     )
-                alive = alive or ("lora_B" in name and bool(tensor.any()))
+                alive = alive or (_acts(name) and bool(tensor.any()))
     except (SafetensorError, OSError) as error:
         raise PluralismError(
             f"adapter={community.adapter!r}: {WEIGHTS} is damaged ({str(error).splitlines()[0]}); copy or download it again"
@@ -250,6 +250,11 @@ def _read_tensors(community: AdapterSpec, weights: Path) -> dict[str, tuple[int,
             f"adapter={community.adapter!r}: all lora_B weights are zero, so it would be the bare base model"
         )
     return shapes
+
+
+def _acts(name: str) -> bool:
+    """True for tensors without which an adapter does nothing; others hold numbers all the same."""
+    return "lora_B" in name or "lora_embedding_B" in name or "lora_" not in name
 
 
 def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[int, ...]]:
@@ -275,9 +280,10 @@ def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[in
         with torch.device("meta"):
             model = get_peft_model(AutoModelForCausalLM.from_config(base_config), config)
         state = get_peft_model_state_dict(model)
-    except (ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # PEFT raises what it likes
+        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise PluralismError(
-            f"adapter={community.adapter!r}: {CONFIG} does not fit {community.base!r}: {str(error).splitlines()[0][:300]}"
+            f"adapter={community.adapter!r}: {CONFIG} does not fit {community.base!r}: {reason}"
         ) from error
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 

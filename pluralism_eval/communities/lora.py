@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from pluralism_eval.communities.adapters import Adapter
+from pluralism_eval.communities.attached import Attached, attach, changes_the_base
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
 from pluralism_eval.communities.local import LocalModel
-from pluralism_eval.communities.mixed import MixedAdapters, can_mix
-from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.communities.mixed import MixedAdapters, layers_by_row
+from pluralism_eval.errors import raise_all
+from pluralism_eval.llm.decoding import can_decode
 from pluralism_eval.llm.harness import HarnessLLM
 
 log = logging.getLogger(__name__)
@@ -34,23 +37,43 @@ class LoraEngine:
             adapters: name → adapter.
             llm: if it is that same base model, its weights are used and left unchanged.
             batch: messages written at once; None: what the device's memory holds.
+
+        Raises:
+            PluralismError: an adapter does not fit, or changes the base that others share.
         """
         self._local = LocalModel(base, revision, llm, batch)
-        self._peft = _attach(self._local.model, adapters)
-        names = list(adapters)
-        self._mixed = MixedAdapters(self._peft, names) if can_mix(self._peft, names) else None
-        if self._mixed is None:
-            log.warning(
-                "More than LoRA of linear layers: PEFT computes the adapters of a batch one by one, more slowly"
-            )
+        self._canaries = [self._local.tokens(text) for text in CANARIES]
+        model = self._local.model
+        with layers_by_row(model, len(CANARIES)) as mixable:
+            self._bare = self._local.next_logits(model, self._canaries)
+        if not can_decode(model):  # its texts are written one by one
+            mixable.clear()
+        mixed: dict[str, Mapping[str, Any]] = {}
+        self._alone: dict[str, Any] = {}
+        for name, adapter in adapters.items():
+            attached = attach(model, name, adapter)
+            self._check_base(attached)
+            if attached.layers is not None and mixable.issuperset(attached.layers):
+                mixed[name] = attached.layers
+            else:
+                self._alone[name] = attached.model
+                _say_alone(attached)
+        self._mixed = MixedAdapters(model, mixed)
 
     def chunk(self, n_jobs: int) -> int:
         return self._local.chunk(n_jobs)
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
+        together: dict[str, list[Job]] = defaultdict(list)
+        for job in jobs:
+            together[job.community if job.community in self._alone else ""].append(job)
+        for own in together.values():
+            yield from self._generate(own, sampling)
+
+    def _generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         rows = [self._local.tokens(job.prompt) for job in jobs]
         seeds, names = [job.seed for job in jobs], [job.community for job in jobs]
-        with self._adapters() as (model, choose):
+        with self._acting(names[0]) as (model, choose):
             for i, output in self._local.sample(
                 model, rows, seeds, sampling, lambda numbers: choose([names[i] for i in numbers])
             ):
@@ -58,14 +81,13 @@ class LoraEngine:
 
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:
         """Next-token logits with the adapter against those without, on the canaries."""
-        rows = [self._local.tokens(text) for text in CANARIES]
-        bare = self._local.next_logits(self._peft, rows)
+        rows = self._canaries
         proofs: dict[str, Proof] = {}
         problems = []
         for name in names:
-            with self._adapters() as (model, choose):
+            with self._acting(name) as (model, choose):
                 own = self._local.next_logits(model, rows, choose([name] * len(rows)))
-            difference = float((own - bare).abs().max())
+            difference = float((own - self._bare).abs().max())
             proofs[name] = {"kind": "logits", "max_abs_difference": difference}
             if not own.isfinite().all():
                 problems.append(f"{name}: its logits are not finite (NaN or infinite)")
@@ -77,57 +99,46 @@ class LoraEngine:
         return proofs
 
     @contextmanager
-    def _adapters(self) -> Iterator[tuple[Any, Callable[[Sequence[str]], Mapping[str, Any]]]]:
+    def _acting(
+        self, name: str
+    ) -> Iterator[tuple[Any, Callable[[Sequence[str]], Mapping[str, Any]]]]:
         """(model, what a forward pass needs so that each of its rows has the named adapter).
 
-        Adapters act only inside; outside the shared weights are the bare base model's.
+        Inside, rows may have any of the adapters that are mixed, where ``name`` is one, else that one alone.
         """
-        if self._mixed is not None:
-            with self._mixed.acting():
-                yield self._local.model, self._mixed.choose
+        if name in self._alone:
+            yield self._alone[name], lambda names: {}
             return
-        self._peft.base_model.enable_adapter_layers()
-        try:
-            yield self._peft, lambda names: {"adapter_names": names}
-        finally:
-            self._peft.base_model.disable_adapter_layers()
+        with self._mixed.acting():
+            yield self._local.model, self._mixed.choose
+
+    def _check_base(self, attached: Attached) -> None:
+        """The base's own logits are what they were before, to the last bit.
+
+        On devices where two equal passes differ, up to that.
+        """
+
+        def passed() -> Any:
+            return self._local.next_logits(self._local.model, self._canaries)
+
+        found = passed()
+        change = _difference(found, self._bare)
+        if not change or change <= 4 * _difference(passed(), found):
+            return
+        raise changes_the_base(attached.name, attached.fields, f"its own logits by {change:.2g}")
 
 
-def _attach(model: Any, adapters: Mapping[str, Adapter]) -> Any:
-    """The PEFT model over ``model`` with these adapters; one PEFT model per base, ever."""
-    from peft import PeftModel
+def _difference(one: Any, other: Any) -> float:
+    """The largest; numbers that are no number in both are equal."""
+    return float((one - other).abs().masked_fill(one.isnan() & other.isnan(), 0).nan_to_num(nan=float("inf")).max())  # fmt: skip
 
-    peft = getattr(model, "_pluralism_peft", None)
-    flags = [(weight, weight.requires_grad) for weight in model.parameters()]
-    for name, adapter in adapters.items():
-        try:
-            if peft is None:
-                peft = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
-            elif name in peft.peft_config:
-                if model._pluralism_hashes[name] == adapter.sha256:
-                    continue
-                peft.delete_adapter(name)
-                peft.load_adapter(str(adapter.folder), adapter_name=name)
-            else:
-                peft.load_adapter(str(adapter.folder), adapter_name=name)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise PluralismError(
-                f"adapter {name!r} does not fit the base model: {str(error).splitlines()[0]}"
-            ) from error
-        object.__setattr__(
-            model,
-            "_pluralism_hashes",
-            {**getattr(model, "_pluralism_hashes", {}), name: adapter.sha256},
-        )
-    assert peft is not None
-    object.__setattr__(
-        model, "_pluralism_peft", peft
-    )  # not a submodule: state_dict stays as it was
-    peft.base_model.disable_adapter_layers()
-    for (
-        weight,
-        flag,
-    ) in flags:  # torch multiplies in another order where it is off: other last digits
-        weight.requires_grad_(flag)
-    peft.eval()
-    return peft
+
+def _say_alone(attached: Attached) -> None:
+    reason = ", ".join(attached.fields) or "layers or a base model that PEFT alone computes"
+    log.warning(
+        "%s: more than plain LoRA of linear layers (%s): PEFT computes it in batches of its own, more slowly, on the base's "
+        "weights and %.1f MB more",
+        attached.name,
+        reason,
+        attached.nbytes / 1e6,
+    )

@@ -17,6 +17,7 @@ _PLAIN = {
 _REFUSED = {
     "megatron_config": "it makes PEFT import a module of its choice; remove it",
     "kasa_config": "it cuts the smallest singular values off the base's weights; train it as plain LoRA",
+    "monteclora_config": "it draws parts of its weights at random; train it as plain LoRA",
     "arrow_config": "it chooses between several adapters; list these as communities of their own",
     "alora_invocation_tokens": "it acts only after tokens that no message prompt has; train it as plain LoRA",
 }
@@ -32,8 +33,8 @@ def refusal(config: Mapping[str, Any]) -> str:
     kind = config.get("peft_type")
     if kind != "LORA":
         return (
-            f"is of type {kind!r}; LORA is needed: convert it with PEFT's save_as_lora, or merge it into its base and serve "
-            "the result (engine: served)"
+            f"is of type {kind!r}; LORA is needed: convert it with PEFT's save_as_lora, where PEFT can; or merge it into its "
+            "base and serve the result (engine: served); or train it anew (pluralism-eval train)"
         )
     if _rewrites(config):
         return f"has init_lora_weights={config['init_lora_weights']!r}: {_CONVERT}"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from pluralism_eval.communities.adapters import Adapter
 from pluralism_eval.communities.attached import Attached, attach, changes_the_base
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
@@ -46,13 +48,14 @@ class LoraEngine:
         model = self._local.model
         with layers_by_row(model, len(CANARIES)) as mixable:
             self._bare = self._local.next_logits(model, self._canaries)
+        before = _plain_logits(model, self._canaries)
         if not can_decode(model):  # its texts are written one by one
             mixable.clear()
         mixed: dict[str, Mapping[str, Any]] = {}
         self._alone: dict[str, Any] = {}
         for name, adapter in adapters.items():
             attached = attach(model, name, adapter)
-            self._check_base(attached)
+            self._check_base(attached, before)
             if attached.layers is not None and mixable.issuperset(attached.layers):
                 mixed[name] = attached.layers
             else:
@@ -112,20 +115,27 @@ class LoraEngine:
         with self._mixed.acting():
             yield self._local.model, self._mixed.choose
 
-    def _check_base(self, attached: Attached) -> None:
+    def _check_base(self, attached: Attached, before: Any) -> None:
         """The base's own logits are what they were before, to the last bit.
 
         On devices where two equal passes differ, up to that.
         """
-
-        def passed() -> Any:
-            return self._local.next_logits(self._local.model, self._canaries)
-
-        found = passed()
-        change = _difference(found, self._bare)
-        if not change or change <= 4 * _difference(passed(), found):
+        model, rows = self._local.model, self._canaries
+        found = _plain_logits(model, rows)
+        change = _difference(found, before)
+        if not change or change <= 4 * _difference(_plain_logits(model, rows), found):
             return
         raise changes_the_base(attached.name, attached.fields, f"its own logits by {change:.2g}")
+
+
+def _plain_logits(model: Any, rows: Sequence[Sequence[int]]) -> Any:
+    """[n_rows, vocabulary] of the next token, from the weights themselves: :mod:`pluralism_eval.llm.linear` keeps copies."""
+    with torch.inference_mode():
+        found = [
+            model(input_ids=torch.tensor([row], device=model.device), use_cache=False)
+            for row in rows
+        ]
+    return torch.stack([output.logits[0, -1].float() for output in found])
 
 
 def _difference(one: Any, other: Any) -> float:

@@ -107,6 +107,10 @@ def _forward(layer: Any, ordered: bool) -> Callable[[Any], Any]:
     weight, bias = _in_order(layer.weight) if ordered else layer.weight.detach(), layer.bias
 
     def forward(input: Any) -> Any:
+        if (
+            "parametrizations" in layer._modules
+        ):  # PEFT's target_parameters: another weight for this pass
+            return type(layer).forward(layer, input)
         return onednn.product(input, weight, bias)
 
     return forward

@@ -53,6 +53,8 @@ class Adapter:
     tensors: int
     commit: str | None = None
     """Hub commit, where it came from there."""
+    key_version: int = 1
+    """See :func:`kinds.key_version`."""
 
 
 def resolve_all(communities: Sequence[AdapterSpec]) -> dict[str, Adapter]:
@@ -166,7 +168,7 @@ def _resolve(community: AdapterSpec) -> Adapter:
     _check_base(community)
     rank, tensors = _check_tensors(community, weights, config, sha256)
     commit = folder.name if folder.parent.name == "snapshots" else None
-    return Adapter(folder, sha256, rank, tensors, commit)
+    return Adapter(folder, sha256, rank, tensors, commit, kinds.key_version(config))
 
 
 def _config(community: AdapterSpec, folder: Path) -> dict[str, Any]:

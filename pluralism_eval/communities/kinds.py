@@ -53,11 +53,12 @@ def beyond_plain(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def key_version(config: Mapping[str, Any]) -> dict[str, int]:
-    """What message keys hold besides, where texts of before are not to be trusted: such adapters once rewrote the base
-    that they shared, and what was written beside another of them was wrong."""
-    rewrote = {"bias", "layer_replication"} & beyond_plain(config).keys()
-    return {"version": 2} if rewrote else {}
+def key_version(config: Mapping[str, Any]) -> int:
+    """Raised for adapters of which older messages are not to be trusted.
+
+    Those with these fields once rewrote the base that all shared, so that a second one spoke by a wrong base.
+    """
+    return 2 if {"bias", "layer_replication"} & beyond_plain(config).keys() else 1
 
 
 def _rewrites(config: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from pluralism_eval.communities.engine import CANARIES, Job, Sampling
 from pluralism_eval.communities.lora import LoraEngine
 from pluralism_eval.errors import PluralismError
 
-WORDS, EOS, NEW = 48, 7, 8
+WORDS, EOS, NEW = 48, 7, 5
 VOCABULARY = 2 * WORDS
 SMALL = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
@@ -62,6 +63,11 @@ def saved_base(folder: Path, config: Any) -> Path:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved_base(tmp_path_factory.mktemp("base"), LlamaConfig(**SMALL, attention_bias=True))
+
+
+@pytest.fixture(scope="module")
+def plain(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(base, tmp_path_factory.mktemp("plain"))
 
 
 def fresh(base: Path) -> Any:
@@ -195,12 +201,12 @@ def test_every_field_of_this_peft_is_tried() -> None:
 
 @pytest.mark.parametrize("case", [*CASES, *REFUSED])
 def test_an_adapter_gives_what_peft_alone_gives_or_is_refused(
-    case: str, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    case: str, base: Path, plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Beside a plain one, under names that torch's containers have too."""
-    plain = trained(base, tmp_path / "plain")
     if case in REFUSED:
         change, way_out = REFUSED[case]
+        plain = Path(shutil.copytree(plain, tmp_path / "changed"))
         file = plain / adapters.CONFIG
         file.write_text(json.dumps(json.loads(file.read_text()) | change))
         with pytest.raises(PluralismError, match=way_out) as caught:
@@ -318,7 +324,8 @@ def test_samples_of_generate_depend_on_prompt_and_seed_alone(tmp_path: Path) -> 
 
 
 def test_only_adapters_that_rewrote_the_base_have_a_new_key() -> None:
-    assert kinds.key_version({"peft_type": "LORA", "bias": "none", "layer_replication": None}) == {}
-    assert kinds.key_version({"use_dora": True, "modules_to_save": ["a"]}) == {}
-    assert kinds.key_version({"bias": "all"}) == kinds.key_version({"layer_replication": [[0, 1]]})
-    assert kinds.key_version({"bias": "lora_only"}) == {"version": 2}
+    plain = {"peft_type": "LORA", "bias": "none", "layer_replication": None}
+    assert kinds.key_version(plain) == 1
+    assert kinds.key_version(plain | {"use_dora": True, "modules_to_save": ["a"]}) == 1
+    for more in ({"bias": "all"}, {"bias": "lora_only"}, {"layer_replication": [[0, 1]]}):
+        assert kinds.key_version(plain | more) == 2

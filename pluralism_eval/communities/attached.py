@@ -38,7 +38,7 @@ def attach(base: Any, name: str, adapter: Adapter) -> Attached:
 
     kept = [(w, w.data, w.requires_grad) for w in base.parameters()]
     try:
-        tree = _tree(base, _brought(adapter.folder / WEIGHTS))
+        tree = tree_of(base, _brought(adapter.folder / WEIGHTS))
         peft = PeftModel.from_pretrained(tree, str(adapter.folder)).eval()
     except Exception as error:  # PEFT and models raise what they like
         reason = (str(error) or type(error).__name__).splitlines()[0][:300]
@@ -88,7 +88,7 @@ def _brought(weights: Path) -> set[str]:
         }
 
 
-def _tree(base: Any, own: set[str]) -> Any:
+def tree_of(base: Any, own: set[str]) -> Any:
     """Modules and settings of their own, on the weights of ``base`` but for copies of those named."""
     tensors = [
         *base.named_parameters(remove_duplicate=False),

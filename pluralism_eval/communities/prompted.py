@@ -71,9 +71,7 @@ class PromptedEngine:
         user = {"role": "user", "content": prompt}
         text = ""
         if persona:
-            with suppress(
-                Exception
-            ):  # templates raise what they like: most of them, that there is no system role
+            with suppress(Exception):  # templates raise what they like, such as "no system role"
                 text = self._rendered({"role": "system", "content": persona}, user)
         if not persona or persona.strip() not in text:  # refused, or left out without a word
             if persona:
@@ -92,6 +90,8 @@ class PromptedEngine:
         text: str = self._local.tokenizer.apply_chat_template(
             list(turns), tokenize=False, add_generation_prompt=True
         )
+        if not text.strip():
+            raise ValueError("it renders nothing")
         return text
 
 

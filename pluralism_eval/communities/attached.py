@@ -72,7 +72,7 @@ def changes_the_base(name: str, fields: Mapping[str, Any], what: str) -> Plurali
         ", ".join(f"{key}={value!r}" for key, value in fields.items()) or "a field unknown here"
     )
     return PluralismError(
-        f"adapter {name!r} changes the base model that others share ({what}), by {blamed}: nothing was written. Train it "
+        f"adapter '{name}' changes the base model that others share ({what}), by {blamed}: nothing was written. Train it "
         "without, or merge it into its base and serve the result (engine: served)"
     )
 

@@ -47,15 +47,18 @@ class LoraEngine:
         self._canaries = [self._local.tokens(text) for text in CANARIES]
         model = self._local.model
         with layers_by_row(model, len(CANARIES)) as mixable:
-            self._bare = self._local.next_logits(model, self._canaries)
-        before = _plain_logits(model, self._canaries)
+            before = _plain_logits(model, self._canaries)
         if not can_decode(model):  # its texts are written one by one
             mixable.clear()
         mixed: dict[str, Mapping[str, Any]] = {}
         self._alone: dict[str, Any] = {}
+        unchecked: list[Attached] = []
         for name, adapter in adapters.items():
             attached = attach(model, name, adapter)
-            self._check_base(attached, before)
+            unchecked.append(attached)
+            if attached.fields or len(mixed) + len(self._alone) == len(adapters) - 1:
+                self._check_base(unchecked, before)
+                unchecked = []
             if attached.layers is not None and mixable.issuperset(attached.layers):
                 mixed[name] = attached.layers
             else:
@@ -85,12 +88,13 @@ class LoraEngine:
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:
         """Next-token logits with the adapter against those without, on the canaries."""
         rows = self._canaries
+        bare = self._local.next_logits(self._local.model, rows)
         proofs: dict[str, Proof] = {}
         problems = []
         for name in names:
             with self._acting(name) as (model, choose):
                 own = self._local.next_logits(model, rows, choose([name] * len(rows)))
-            difference = float((own - self._bare).abs().max())
+            difference = float((own - bare).abs().max())
             proofs[name] = {"kind": "logits", "max_abs_difference": difference}
             if not own.isfinite().all():
                 problems.append(f"{name}: its logits are not finite (NaN or infinite)")
@@ -115,27 +119,31 @@ class LoraEngine:
         with self._mixed.acting():
             yield self._local.model, self._mixed.choose
 
-    def _check_base(self, attached: Attached, before: Any) -> None:
+    def _check_base(self, attached: Sequence[Attached], before: Any) -> None:
         """The base's own logits are what they were before, to the last bit.
 
         On devices where two equal passes differ, up to that.
+
+        Args:
+            attached: since the last check; the last one is more than plain LoRA, or none is.
         """
         model, rows = self._local.model, self._canaries
         found = _plain_logits(model, rows)
         change = _difference(found, before)
         if not change or change <= 4 * _difference(_plain_logits(model, rows), found):
             return
-        raise changes_the_base(attached.name, attached.fields, f"its own logits by {change:.2g}")
+        guilty = attached[-1:] if attached[-1].fields else attached
+        names = "', '".join(one.name for one in guilty)
+        raise changes_the_base(names, guilty[-1].fields, f"its own logits by {change:.2g}")
 
 
 def _plain_logits(model: Any, rows: Sequence[Sequence[int]]) -> Any:
     """[n_rows, vocabulary] of the next token, from the weights themselves: :mod:`pluralism_eval.llm.linear` keeps copies."""
+    longest = max(map(len, rows))
+    ids = [[*row, *[0] * (longest - len(row))] for row in rows]
     with torch.inference_mode():
-        found = [
-            model(input_ids=torch.tensor([row], device=model.device), use_cache=False)
-            for row in rows
-        ]
-    return torch.stack([output.logits[0, -1].float() for output in found])
+        logits = model(input_ids=torch.tensor(ids, device=model.device), use_cache=False).logits
+    return torch.stack([own[len(row) - 1].float() for own, row in zip(logits, rows, strict=True)])
 
 
 def _difference(one: Any, other: Any) -> float:

@@ -15,13 +15,13 @@ _PLAIN = {
 }  # fmt: skip
 """Fields that leave it plain LoRA."""
 _REFUSED = {
-    "megatron_config": "it makes PEFT import a module of its choice; remove it",
-    "kasa_config": "it cuts the smallest singular values off the base's weights; train it as plain LoRA",
-    "monteclora_config": "it draws parts of its weights at random; train it as plain LoRA",
-    "arrow_config": "it chooses between several adapters; list these as communities of their own",
-    "alora_invocation_tokens": "it acts only after tokens that no message prompt has; train it as plain LoRA",
+    "megatron_config": "makes PEFT import a module of its choice; remove it",
+    "kasa_config": "cuts the smallest singular values off the base's weights; train it as plain LoRA",
+    "monteclora_config": "draws parts of its weights at random; train it as plain LoRA",
+    "arrow_config": "chooses between several adapters; list these as communities of their own",
+    "alora_invocation_tokens": "acts only after tokens that no message prompt has; train it as plain LoRA",
 }
-"""Field → why, and the way out."""
+"""Field → what it does, and the way out."""
 _CONVERT = (
     "it rewrites the base's weights as it is loaded, and no two machines need do so alike; convert it to plain LoRA: "
     "save it again with PEFT's model.save_pretrained(..., path_initial_model_for_weight_conversion=...)"
@@ -39,7 +39,7 @@ def refusal(config: Mapping[str, Any]) -> str:
     if _rewrites(config):
         return f"has init_lora_weights={config['init_lora_weights']!r}: {_CONVERT}"
     field = next((name for name in _REFUSED if config.get(name)), None)
-    return f"has {field}: {_REFUSED[field]}" if field else ""
+    return f"has a {field}, which {_REFUSED[field]}" if field else ""
 
 
 def beyond_plain(config: Mapping[str, Any]) -> dict[str, Any]:

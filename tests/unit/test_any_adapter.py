@@ -32,7 +32,10 @@ from pluralism_eval.communities import adapters, attached, kinds
 from pluralism_eval.communities.catalogue import Community
 from pluralism_eval.communities.engine import CANARIES, Job, Sampling
 from pluralism_eval.communities.lora import LoraEngine
+from pluralism_eval.communities.pool import CommunityPool
+from pluralism_eval.communities.store import MessageSource
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.prompts import Prompts
 
 WORDS, EOS, NEW = 48, 7, 5
 VOCABULARY = 2 * WORDS
@@ -329,3 +332,16 @@ def test_only_adapters_that_rewrote_the_base_have_a_new_key() -> None:
     assert kinds.key_version(plain | {"use_dora": True, "modules_to_save": ["a"]}) == 1
     for more in ({"bias": "all"}, {"bias": "lora_only"}, {"layer_replication": [[0, 1]]}):
         assert kinds.key_version(plain | more) == 2
+
+
+def test_messages_of_such_adapters_are_asked_anew_and_of_no_others(
+    base: Path, plain: Path, tmp_path: Path
+) -> None:
+    own = trained(base, tmp_path / "own", bias="all")
+    members = [
+        Community(n, "d", base=str(base), adapter=str(f)) for n, f in (("a", plain), ("b", own))
+    ]
+    pool = CommunityPool(
+        members, Prompts(None), MessageSource(str(tmp_path / "store")), Sampling(4), 0, None
+    )
+    assert [pool._identity(member).get("version") for member in members] == [None, "2"]

@@ -54,14 +54,14 @@ class PromptedEngine:
             rows = [self._tokens(self._personas[name], text) for text in CANARIES]
             difference = float((self._local.next_logits(model, rows) - bare).abs().max())
             proofs[name] = {"kind": "logits", "max_abs_difference": difference}
-        raise_all(
-            "dead community LMs",
-            [
-                f"{n}: its persona changes nothing"
-                for n in names
-                if not proofs[n]["max_abs_difference"] > 0
-            ],
-        )
+        dead = {
+            n: "changes nothing"
+            if proofs[n]["max_abs_difference"] == 0
+            else "gives logits that are not finite"
+            for n in names
+            if not 0 < proofs[n]["max_abs_difference"] < float("inf")
+        }
+        raise_all("dead community LMs", [f"{n}: its persona {what}" for n, what in dead.items()])
         return proofs
 
     def _tokens(self, persona: str, prompt: str) -> list[int]:

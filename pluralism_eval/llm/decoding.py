@@ -312,7 +312,7 @@ def _generated(
 ) -> list[int]:
     """New tokens of one prompt by transformers' ``generate``, each chosen by ``pick``; see :func:`decode`."""
     import torch
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     def chosen(ids: Any, scores: Any) -> Any:
         token = pick([number], scores.float())
@@ -335,7 +335,7 @@ def _generated(
         with torch.inference_mode():
             whole = model.generate(
                 ids, attention_mask=torch.ones_like(ids), generation_config=settings,
-                logits_processor=[chosen], stopping_criteria=[over],
+                logits_processor=LogitsProcessorList([chosen]), stopping_criteria=StoppingCriteriaList([over]),
             )  # fmt: skip
     except torch.OutOfMemoryError as error:
         raise PluralismError(_NO_ROOM.format(max_new)) from error

@@ -217,8 +217,9 @@ def test_an_adapter_gives_what_peft_alone_gives_or_is_refused(
         assert len(str(caught.value).splitlines()) == 2
         return
     settings, how = CASES[case]
-    known = {field.name for field in dataclasses.fields(LoraConfig)}
-    if not settings.keys() <= known or {} in settings.values():
+    known = {field.name: str(field.type) for field in dataclasses.fields(LoraConfig)}
+    new = settings.get("init_lora_weights") == "mica" and "mica" not in known["init_lora_weights"]
+    if new or not settings.keys() <= known.keys() or {} in settings.values():
         pytest.skip(f"peft {peft.__version__} has no {case}")
     with caplog.at_level(logging.WARNING, "pluralism_eval"):
         engine = check(base, {"values": plain, "training": trained(base, tmp_path / "own", **settings)})  # fmt: skip
@@ -263,6 +264,26 @@ def test_whatever_changes_the_base_all_the_same_is_blamed(
     ids = torch.tensor([[9, 10, 11]])
     if init == "pissa":  # the other writes into the memory of the weights
         assert torch.equal(kept[0](ids).logits, fresh(base)(ids).logits)
+
+
+def test_the_way_out_of_pissa_leads_to_a_plain_adapter(base: Path, tmp_path: Path) -> None:
+    config = LoraConfig(r=4, target_modules=ATTENTION, init_lora_weights="pissa")
+    model = get_peft_model(fresh(base), config)
+    model.peft_config["default"].init_lora_weights = True
+    model.save_pretrained(tmp_path / "initial")
+    model.peft_config["default"].init_lora_weights = "pissa"
+    with torch.no_grad():
+        for weight in (p for n, p in model.named_parameters() if "lora_B" in n):
+            weight += 0.2
+    ids = torch.tensor([[9, 10, 11]])
+    trained_logits = model.eval()(ids).logits[:, -1]
+    model.save_pretrained(
+        tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "initial")
+    )
+    engine = check(base, {"converted": tmp_path / "plain"})
+    with torch.inference_mode(), engine._acting("converted") as (own, choose):
+        found = engine._local.next_logits(own, ids.tolist(), choose(["converted"]))
+    torch.testing.assert_close(found, trained_logits, atol=1e-4, rtol=1e-4)
 
 
 def test_what_is_written_into_the_shared_weights_is_found_by_the_canaries(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pluralism_eval.communities.adapters import WEIGHTS, Adapter
-from pluralism_eval.communities.kinds import beyond_plain
+from pluralism_eval.communities.adapters import CONFIG, WEIGHTS
+from pluralism_eval.communities.kinds import beyond_plain, refusal
 from pluralism_eval.errors import PluralismError
 
 
@@ -28,18 +29,21 @@ class Attached:
     """What it takes beside the base's weights."""
 
 
-def attach(base: Any, name: str, adapter: Adapter) -> Attached:
+def attach(base: Any, name: str, folder: Path) -> Attached:
     """``base`` stays as it is: its modules are not touched, and what the adapter brings for its weights goes to copies.
 
     Raises:
-        PluralismError: PEFT cannot attach it.
+        PluralismError: the adapter is refused, or PEFT cannot attach it.
     """
     from peft import PeftModel
 
+    refused = refusal(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    if refused:
+        raise PluralismError(f"adapter {name!r} {refused}")
     kept = [(w, w.data, w.requires_grad) for w in base.parameters()]
     try:
-        tree = tree_of(base, _brought(adapter.folder / WEIGHTS))
-        peft = PeftModel.from_pretrained(tree, str(adapter.folder)).eval()
+        tree = tree_of(base, _brought(folder / WEIGHTS))
+        peft = PeftModel.from_pretrained(tree, str(folder)).eval()
     except Exception as error:  # PEFT and models raise what they like
         reason = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise PluralismError(f"adapter {name!r} does not fit the base model: {reason}") from error

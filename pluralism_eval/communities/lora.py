@@ -54,7 +54,7 @@ class LoraEngine:
         self._alone: dict[str, Any] = {}
         unchecked: list[Attached] = []
         for name, adapter in adapters.items():
-            attached = attach(model, name, adapter)
+            attached = attach(model, name, adapter.folder)
             unchecked.append(attached)
             if attached.fields or len(mixed) + len(self._alone) == len(adapters) - 1:
                 self._check_base(unchecked, before)

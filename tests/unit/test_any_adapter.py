@@ -256,6 +256,9 @@ def test_whatever_changes_the_base_all_the_same_is_blamed(
     members = resolved(base, folders)
     file = folders["guilty"] / adapters.CONFIG
     file.write_text(json.dumps(json.loads(file.read_text()) | {"init_lora_weights": init}))
+    with pytest.raises(PluralismError, match=f"'guilty' has init_lora_weights='{init}'"):
+        LoraEngine(str(base), members)
+    monkeypatch.setattr(attached, "refusal", lambda config: "")
     kept: list[Any] = []
     attach = attached.attach
     monkeypatch.setattr("pluralism_eval.communities.lora.attach", lambda model, *more: (kept.append(model), attach(model, *more))[1])  # fmt: skip
@@ -292,8 +295,8 @@ def test_what_is_written_into_the_shared_weights_is_found_by_the_canaries(
     members = resolved(base, {"guilty": trained(base, tmp_path / "guilty", use_dora=True)})
     attach = attached.attach
 
-    def writing(model: Any, name: str, adapter: Any) -> Any:
-        found = attach(model, name, adapter)
+    def writing(model: Any, name: str, folder: Path) -> Any:
+        found = attach(model, name, folder)
         model.lm_head.weight.data[9, 0] += 1e-3
         return found
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from pluralism_eval.cache import digest
 from pluralism_eval.communities.adapters import CONFIG, RECORD, WEIGHTS, base_model, weights_sha256
+from pluralism_eval.communities.attached import attach
 from pluralism_eval.corpora import HELD_OUT_EVERY, Corpus, read_corpus
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import saving, write_atomic
@@ -356,7 +357,6 @@ def perplexity_matrix(
     ``pieces`` limits the held-out pieces of each corpus.
     """
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = base_model(base)
@@ -368,13 +368,8 @@ def perplexity_matrix(
     table = {
         "base": {name: perplexity(model, tokenizer, texts) for name, texts in held_out.items()}
     }
-    peft: Any = None
     for name, folder in adapters.items():
-        if peft is None:
-            peft = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-        else:
-            peft.load_adapter(str(folder), adapter_name=name)
-        peft.set_adapter(name)
+        peft = attach(model, name, folder).model
         table[name] = {
             corpus: perplexity(peft, tokenizer, texts) for corpus, texts in held_out.items()
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pluralism_eval.cache import Store, cache_root, digest
-from pluralism_eval.communities import adapter_files
+from pluralism_eval.communities import adapter_files, kinds
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.files import write_atomic
 from pluralism_eval.llm import embedded
@@ -52,6 +52,8 @@ class Adapter:
     tensors: int
     commit: str | None = None
     """Hub commit, where it came from there."""
+    key_version: int = 1
+    """See :func:`kinds.key_version`."""
 
 
 def resolve_all(communities: Sequence[AdapterSpec]) -> dict[str, Adapter]:
@@ -166,7 +168,7 @@ def _resolve(community: AdapterSpec) -> Adapter:
     _check_base(community)
     rank, tensors = _check_tensors(community, weights, config, sha256)
     commit = folder.name if folder.parent.name == "snapshots" else None
-    return Adapter(folder, sha256, rank, tensors, commit)
+    return Adapter(folder, sha256, rank, tensors, commit, kinds.key_version(config))
 
 
 def _check_weight_file(community: AdapterSpec, weights: Path) -> None:
@@ -191,14 +193,13 @@ def _config(community: AdapterSpec, folder: Path) -> dict[str, Any]:
         raise PluralismError(
             f"adapter={community.adapter!r}: {CONFIG} is not JSON: {error}"
         ) from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else config
-        raise PluralismError(f"adapter={community.adapter!r} is of type {kind!r}; LORA is needed")
-    if config.get("megatron_config"):  # PEFT would import any module that it names
+    if not isinstance(config, dict):
         raise PluralismError(
-            f"adapter={community.adapter!r}: {CONFIG} has a megatron_config, which makes PEFT import a module of its choice; "
-            "it is refused: remove it"
+            f"adapter={community.adapter!r}: {CONFIG} is {config!r:.60}, no mapping"
         )
+    refused = kinds.refusal(config)
+    if refused:
+        raise PluralismError(f"adapter={community.adapter!r} {refused}")
     trained_on = str(config.get("base_model_name_or_path"))
     if trained_on not in _names_of(community.base):
         raise PluralismError(
@@ -253,7 +254,7 @@ def _read_tensors(community: AdapterSpec, weights: Path) -> dict[str, tuple[int,
                     raise PluralismError(
                         f"adapter={community.adapter!r}: tensor {name} holds NaN or infinity; train it again"
                     )
-                alive = alive or ("lora_B" in name and bool(tensor.any()))
+                alive = alive or (_acts(name) and bool(tensor.any()))
     except (SafetensorError, OSError) as error:
         raise PluralismError(
             f"adapter={community.adapter!r}: {WEIGHTS} is damaged ({str(error).splitlines()[0]}); copy or download it again"
@@ -263,6 +264,11 @@ def _read_tensors(community: AdapterSpec, weights: Path) -> dict[str, tuple[int,
             f"adapter={community.adapter!r}: all lora_B weights are zero, so it would be the bare base model"
         )
     return shapes
+
+
+def _acts(name: str) -> bool:
+    """True for tensors without which an adapter does nothing; others hold numbers all the same."""
+    return "lora_B" in name or "lora_embedding_B" in name or "lora_" not in name
 
 
 def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[int, ...]]:
@@ -292,9 +298,10 @@ def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[in
             adapter_files.check_config(vars(config), modules, layers)
             model = get_peft_model(base, config)
         state = get_peft_model_state_dict(model)
-    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # PEFT raises what it likes
+        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise PluralismError(
-            f"adapter={community.adapter!r}: {CONFIG} does not fit {community.base!r}: {str(error).splitlines()[0][:300]}"
+            f"adapter={community.adapter!r}: {CONFIG} does not fit {community.base!r}: {reason}"
         ) from error
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 

@@ -348,7 +348,10 @@ class CommunityPool:
         if c.engine == "prompted":
             return {"engine": "prompted", "base": base, "persona": c.persona}
         found = {"base": base, "adapter": self._adapters[c.name].sha256}
-        return found | ({"engine": "vllm"} if c.engine == "vllm" else {})
+        if c.engine == "vllm":
+            return found | {"engine": "vllm"}
+        version = self._adapters[c.name].key_version
+        return found | ({"version": str(version)} if version > 1 else {})
 
     def _key(self, community: Community, prompt: str, sample: int) -> str:
         """Of a message; its seed is made of it. Sample 0 is the one that every run shares."""

@@ -104,10 +104,22 @@ def _is_as_read(known: _Layer) -> bool:
 
 
 def _forward(layer: Any, ordered: bool) -> Callable[[Any], Any]:
-    weight = layer.weight.detach()
-    weight, bias = onednn.in_order(weight) if ordered else weight, layer.bias
+    weight, bias = _in_order(layer.weight) if ordered else layer.weight.detach(), layer.bias
 
     def forward(input: Any) -> Any:
+        if (
+            "parametrizations" in layer._modules
+        ):  # PEFT's target_parameters: another weight for this pass
+            return type(layer).forward(layer, input)
         return onednn.product(input, weight, bias)
 
     return forward
+
+
+def _in_order(weight: Any) -> Any:
+    """Kept on the weight: several module trees may share it."""
+    version, found = getattr(weight, "_pluralism_ordered", (None, None))
+    if version != weight._version:
+        found = onednn.in_order(weight.detach())
+        weight._pluralism_ordered = (weight._version, found)
+    return found

@@ -118,9 +118,10 @@ def fault(folder: Path) -> str:
 
 
 def replace_folder(scratch: Path, target: Path) -> None:
-    """Put the recorded folder ``scratch`` in the place of ``target``; a whole one that another process put there stays."""
+    """Put the recorded folder ``scratch`` in the place of ``target``; an intact one that another process put there stays."""
     for _ in range(5):
         if not fault(target):
+            shutil.rmtree(scratch, ignore_errors=True)
             return
         old = target.parent / f".replaced-{secrets.token_hex(4)}"
         with suppress(FileNotFoundError):

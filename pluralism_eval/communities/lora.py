@@ -104,7 +104,7 @@ def _attach(model: Any, adapters: Mapping[str, Adapter]) -> Any:
             if peft is None:
                 peft = PeftModel.from_pretrained(model, str(adapter.folder), adapter_name=name)
             elif name in peft.peft_config:
-                if model._pluralism_hashes[name] == adapter.sha256:
+                if model._pluralism_hashes[name] == adapter.identity:
                     continue
                 peft.delete_adapter(name)
                 peft.load_adapter(str(adapter.folder), adapter_name=name)
@@ -117,7 +117,7 @@ def _attach(model: Any, adapters: Mapping[str, Adapter]) -> Any:
         object.__setattr__(
             model,
             "_pluralism_hashes",
-            {**getattr(model, "_pluralism_hashes", {}), name: adapter.sha256},
+            {**getattr(model, "_pluralism_hashes", {}), name: adapter.identity},
         )
     assert peft is not None
     object.__setattr__(

@@ -18,6 +18,7 @@ LAYERS = [
         "schema",
         "distribution",
         "cache",
+        "checksums",
         "files",
         "stores",
         "usage",
@@ -36,6 +37,7 @@ LAYERS = [
     {"api"},
     {
         "presets",
+        "chat_date",
         "settings",
         "prompts",
         "context",

@@ -17,11 +17,11 @@ from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.communities.adapter_config import config_sha256, is_usual
 from pluralism_eval.communities.bases import base_identity as base_identity
 from pluralism_eval.communities.bases import base_model as base_model
-from pluralism_eval.communities.bases import hub_commit as hub_commit
-from pluralism_eval.communities.bases import weights_sha256 as weights_sha256
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.files import write_atomic
 from pluralism_eval.llm import embedded
+from pluralism_eval.llm.contents import hub_commit as hub_commit
+from pluralism_eval.llm.contents import weights_sha256 as weights_sha256
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"

@@ -365,7 +365,8 @@ class CommunityPool:
             return ServedEngine(first.base_url, endpoints, first.api_key_variable)
         if first.engine == "prompted":
             personas = {c.name: c.persona for c in members}
-            return PromptedEngine(first.base, personas, llm, first.base_revision, self._batch)
+            day = self._settings.chat_date
+            return PromptedEngine(first.base, personas, llm, first.base_revision, self._batch, day)
         own = {c.name: self._adapters[c.name] for c in members}
         if first.engine == "vllm":
             return vllm.VLLMEngine(first.base, own, first.base_revision)
@@ -398,13 +399,15 @@ class CommunityPool:
         return found | ({"engine": "vllm"} if c.engine == "vllm" else {})
 
     def _all_of(self, c: Community) -> dict[str, Any]:
-        """The content of base and configuration, and the number format of a base in this process."""
+        """The content of base and configuration, the number format of a base in this process, the date in its template."""
         if c.name not in self._contents:
             found: dict[str, Any] = {}
             if not c.base_url:
                 found["base"] = bases.base_identity(c.base, c.base_revision)
             if not c.base_url and c.engine != "vllm":  # vLLM loads a model of its own
                 found["numbers"] = bases.number_format(self._settings, c.base, c.base_revision)
+            if not c.base_url and c.engine == "prompted":
+                found["chat_date"] = bases.date_in_template(self._settings, c.base, c.base_revision)
             if c.adapter:
                 found["adapter_config"] = self._adapters[c.name].config_sha256
             self._contents[c.name] = found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pluralism_eval.chat_date import DEFAULT, rendering_on
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
 from pluralism_eval.communities.local import LocalModel
 from pluralism_eval.errors import raise_all
@@ -21,6 +22,7 @@ class PromptedEngine:
         llm: HarnessLLM | None = None,
         revision: str = "main",
         batch: int | None = None,
+        chat_date: str = DEFAULT,
     ) -> None:
         """
         Args:
@@ -28,9 +30,10 @@ class PromptedEngine:
             personas: name → instruction.
             llm: shares its weights if it is that model.
             batch: messages written at once; None: what the device's memory holds.
+            chat_date: what the chat template sees as today's date.
         """
         self._local = LocalModel(base, revision, llm, batch)
-        self._personas = dict(personas)
+        self._personas, self._chat_date = dict(personas), chat_date
 
     def chunk(self, n_jobs: int) -> int:
         return self._local.chunk(n_jobs)
@@ -65,10 +68,11 @@ class PromptedEngine:
         if tokenizer.chat_template is None:
             return self._local.tokens(f"{persona}\n\n{prompt}" if persona else prompt)
         turns = [{"role": "system", "content": persona}] if persona else []
-        text = tokenizer.apply_chat_template(
-            [*turns, {"role": "user", "content": prompt}],
-            tokenize=False,
-            add_generation_prompt=True,
-        )
+        with rendering_on(self._chat_date):
+            text = tokenizer.apply_chat_template(
+                [*turns, {"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+            )
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids

@@ -13,9 +13,9 @@ from pluralism_eval.cache import digest
 from pluralism_eval.checksums import file_sha256
 from pluralism_eval.communities import adapters
 from pluralism_eval.communities.adapter_config import config_sha256, is_usual
-from pluralism_eval.communities.bases import folder_sha256
 from pluralism_eval.communities.catalogue import Community
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.contents import folder_sha256
 from pluralism_eval.serving.servers import Lora
 
 _UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication")

@@ -7,6 +7,8 @@ import logging
 import math
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,18 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from model_wrappers.vanilla import Vanilla
+from pluralism_eval.chat_date import rendering_on
 from pluralism_eval.communities import adapters, bases
 from pluralism_eval.communities.adapter_config import config_sha256, is_usual
 from pluralism_eval.communities.pool import CommunityPool, make_pool
+from pluralism_eval.communities.prompted import PromptedEngine
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm import load as load_module
+from pluralism_eval.llm.load import load_llm
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.schema import Query
 from pluralism_eval.settings import parse
@@ -133,7 +141,7 @@ def keys(pool: CommunityPool) -> list[str]:
 
 
 def retokenise(file: Path) -> None:
-    file.write_text(file.read_text().replace('"A"', '"Ä"'))
+    file.write_text(file.read_text().replace('"Z"', '"Ä"'))
 
 
 CHANGES: dict[str, tuple[Callable[[Path], Any], list[bool]]] = {
@@ -241,3 +249,94 @@ def test_a_hub_base_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.Mo
     assert bases.named_base("org/of-test") == "org/of-test"
     assert bases.base_identity("org/nowhere") == "org/nowhere@main"
     assert (bases.pinned("org/of-test", "main"), bases.pinned("org/of-test", commit)) == (False, True)  # fmt: skip
+
+
+# ---------------------------------------------------------------------- the date in chat templates
+
+TIMED = (
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "Today: {{ date_string }}. "
+) + TEMPLATE
+TURNS: list[Any] = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def timed(place: Path) -> Path:
+    """``place`` with a template that shows the date."""
+    (place / "base" / "chat_template.jinja").write_text(TIMED)
+    return place
+
+
+def test_every_way_to_render_shows_the_date_of_the_settings(timed: Path) -> None:
+    base = str(timed / "base")
+    given: dict[str, Any] = {"llm": "hf", "pretrained": base}
+    assert (
+        load_llm(parse("vanilla", given)).render(TURNS).startswith("Today: 26 Jul 2024. <user>hi")
+    )
+    llm = load_llm(parse("vanilla", given | {"chat_date": "2020-02-29"}))
+    assert llm.render(TURNS).startswith("Today: 29 Feb 2020. ")
+    own = {**given, "llm_args": {"chat_template_args": {"date_string": "never"}}}
+    assert load_llm(parse("vanilla", own)).render(TURNS).startswith("Today: never. ")
+    server = {
+        "model": "m",
+        "base_url": "http://127.0.0.1:9/v1",
+        "api": "completions",
+        "tokenizer": base,
+    }
+    asked = load_llm(
+        parse("vanilla", {"llm": "openai", "llm_args": server, "chat_date": "2020-02-29"})
+    )
+    assert asked.render(TURNS).startswith("Today: 29 Feb 2020. ")
+    engine = PromptedEngine(base, {"nurse": "A nurse."}, llm, chat_date="2020-02-29")
+    shown = engine._local.tokenizer.decode(engine._tokens("A nurse.", "hi")).replace(" ", "")
+    assert shown.startswith("Today:29Feb2020.<system>Anurse.")
+
+
+def test_outside_the_clock_goes_on_and_threads_do_not_meet() -> None:
+    from transformers.utils import chat_template_utils
+
+    def year() -> int:
+        return int(chat_template_utils.datetime.now().year)  # type: ignore[attr-defined]
+
+    with rendering_on("2001-02-03"), ThreadPoolExecutor(1) as threads:
+        assert (year(), threads.submit(year).result()) == (2001, datetime.now().year)
+    assert year() == datetime.now().year
+
+
+def test_the_date_is_in_keys_where_a_template_shows_it(timed: Path) -> None:
+    def differ() -> tuple[list[bool], bool]:
+        one, other = ({"chat_date": day} for day in ("2024-07-26", "2024-07-27"))
+        llms = [
+            load_llm(parse("vanilla", {"llm": "hf", "pretrained": str(timed / "base"), **d}))
+            for d in (one, other)
+        ]
+        pools = keys(pool_of(timed, **one)), keys(pool_of(timed, **other))
+        return [a != b for a, b in zip(*pools, strict=True)], llms[0].identity != llms[1].identity
+
+    assert differ() == ([False, True], True)
+    (timed / "base" / "chat_template.jinja").write_text(TEMPLATE)
+    assert differ() == ([False, False], False)
+
+
+@pytest.mark.parametrize("value", ["yesterday", "26 Jul 2024", "2024-02-30", 7, ""])
+def test_a_date_that_is_none(value: Any) -> None:
+    with pytest.raises(PluralismError, match="must be a date such as 2024-07-26"):
+        parse("vanilla", {"chat_date": value})
+
+
+def test_the_fingerprint_of_a_run_follows_its_llm_and_its_date(place: Path) -> None:
+    """The answers of --use_cache are kept under it."""
+
+    def fingerprint(**more: Any) -> tuple[str, str]:
+        model = Vanilla(llm="hf", pretrained=str(place / "base"), **more)
+        return model.fingerprint(), model.tokenizer_name
+
+    first = fingerprint()
+    assert fingerprint() == first
+    assert all(a != b for a, b in zip(fingerprint(chat_date="2020-01-01"), first, strict=True))
+    load_module._alive.clear()
+    weights = place / "base" / "model.safetensors"
+    state = load_file(weights)
+    state["model.norm.weight"] *= 2
+    save_file(state, weights, metadata={"format": "pt"})
+    assert all(a != b for a, b in zip(fingerprint(), first, strict=True))

@@ -64,7 +64,7 @@ def number_format(settings: Settings, base: str, revision: str = "main") -> dict
     """
     args = dict(settings.llm_args)
     if settings.llm == "embedded":
-        same = base_model(base) == embedded.locate()
+        same = base == "embedded" or (base == embedded.HUB_ID and embedded.locate() == base)
         args = {"dtype": "float32"} | args
     else:
         own = (args.get("pretrained"), str(args.get("revision") or "main"))
@@ -114,6 +114,6 @@ def date_in_template(settings: Settings, base: str, revision: str) -> str:
         tokenizer = AutoTokenizer.from_pretrained(
             base_model(base), revision=revision, trust_remote_code=False
         )
-    except (OSError, ValueError):
+    except Exception:  # not here, or damaged: who loads it says so
         return settings.chat_date  # it may ask
     return settings.chat_date if depends_on_time(tokenizer) else ""

@@ -96,7 +96,7 @@ def loaded_commit(base: str, revision: str) -> str | None:
         try:
             config = AutoConfig.from_pretrained(base, revision=revision, trust_remote_code=False)
             found = config._commit_hash
-        except (OSError, ValueError):
+        except Exception:  # offline, gated, misspelled: who loads it says so
             found = None
         found = found or hub_commit(base, revision)
         if found:

@@ -30,7 +30,7 @@ from pluralism_eval.llm import load as load_module
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.schema import Query
-from pluralism_eval.settings import parse
+from pluralism_eval.settings import Settings, parse
 
 LORA = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM").to_dict()  # fmt: skip
 
@@ -234,6 +234,13 @@ def test_keys_of_the_embedded_communities_are_those_of_earlier_versions() -> Non
     other = parse("modular_pluralism", {"communities": "embedded/news_left", "llm_args": "dtype=bfloat16"})  # fmt: skip
     pool = make_pool(other, Prompts(None))
     assert pool._key(community, "p", 0).own != pool._key(community, "p", 0).named
+
+
+def test_other_bases_do_not_unpack_the_embedded_model(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pluralism_eval.llm.embedded.locate", lambda: pytest.fail("unpacked"))
+    assert bases.number_format(Settings(), str(place / "base")) == {}
 
 
 def test_a_hub_base_is_told_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

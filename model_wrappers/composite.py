@@ -217,7 +217,7 @@ class CompositeLM(Rounds):
 
     @property
     def tokenizer_name(self) -> str:
-        return f"pluralism-eval/{self.method}/{digest([self.llm.name, __version__])[:16]}"
+        return f"pluralism-eval/{self.method}/{digest([self.llm.identity, self.settings.chat_date, __version__])[:16]}"
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """``--use_cache``: lm-eval's cache knows neither model nor doc, so ours takes its place."""
@@ -233,7 +233,15 @@ class CompositeLM(Rounds):
         exported = self.settings.messages if self._pool and self._pool.exported else None
         communities = self._pool.identity() if self._pool else []
         return digest(
-            [__version__, self.method, s, self.llm.name, self.prompts.texts, communities, exported]
+            [
+                __version__,
+                self.method,
+                s,
+                self.llm.identity,
+                self.prompts.texts,
+                communities,
+                exported,
+            ]
         )
 
     def get_model_info(self) -> dict[str, Any]:
@@ -251,6 +259,7 @@ class CompositeLM(Rounds):
             "readout_used": self.resolved or self.settings.readout,
             "seed": self.settings.seed,
             "communities": self._pool.identity() if self._pool else [],
+            "llm_identity": self.llm.identity,
             "llm_commit": getattr(getattr(self.inner, "config", None), "_commit_hash", None),
             "base_commits": self._pool.base_commits() if self._pool else {},
             "liveness": self._pool.proofs() if self._pool else {},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import chat_date
 from pluralism_eval.api.settings import parse_api
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.json_files import loads
@@ -66,6 +67,9 @@ class Settings:
     overlong: str = "error"
     """A query whose prompt does not fit the LLM even without passages: ``error``, before anything is
     generated, or ``skip``: it counts as not read, and is counted."""
+    chat_date: str = chat_date.DEFAULT
+    """The date (YYYY-MM-DD) that chat templates see which ask for today's, so that a run of another day sends the
+    same prompts."""
     transcript: str | None = None
     """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
     batch_tokens: int | None = None
@@ -122,6 +126,11 @@ def parse(method: str, given: Mapping[str, Any]) -> Settings:
         args["trust_remote_code"] = trust
     problems += [_unknown(name, value, known) for name, value in extra.items()]
     merged |= {"llm": llm, "llm_args": args}
+    if "chat_date" in merged:
+        try:
+            merged["chat_date"] = chat_date.checked(merged["chat_date"])
+        except PluralismError as error:
+            problems.append(str(error))
     settings = Settings(**merged)
     problems += _contradictions(method, settings)
     raise_all(f"model_args of {method}", problems)

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import re
+import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
+from pluralism_eval import checksums
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.communities import adapter_files, kinds
+from pluralism_eval.communities.adapter_config import config_sha256, is_usual
+from pluralism_eval.communities.bases import base_identity as base_identity
+from pluralism_eval.communities.bases import base_model as base_model
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.files import write_atomic
 from pluralism_eval.llm import embedded
+from pluralism_eval.llm.contents import hub_commit as hub_commit
+from pluralism_eval.llm.contents import weights_sha256 as weights_sha256
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 CONFIG = "adapter_config.json"
 RECORD = "training.json"
+log = logging.getLogger(__name__)
 
 
 class AdapterSpec(Protocol):
@@ -54,6 +62,15 @@ class Adapter:
     """Hub commit, where it came from there."""
     key_version: int = 1
     """See :func:`kinds.key_version`."""
+    config_sha256: str = ""
+    """Of the configuration, as far as a text depends on it."""
+    usual: bool = False
+    """LoRA as PEFT makes it by itself, see :func:`~pluralism_eval.communities.adapter_config.is_usual`."""
+
+    @property
+    def identity(self) -> str:
+        """What its texts depend on: weights and configuration."""
+        return digest([self.sha256, self.config_sha256])
 
 
 def resolve_all(communities: Sequence[AdapterSpec]) -> dict[str, Adapter]:
@@ -66,77 +83,6 @@ def resolve_all(communities: Sequence[AdapterSpec]) -> dict[str, Adapter]:
             problems.append(f"{community.name}: {error}")
     raise_all("community adapters", problems)
     return found
-
-
-def base_model(base: str) -> str:
-    """What transformers loads for ``base`` (a folder or Hub id)."""
-    return embedded.locate() if base == "embedded" else base
-
-
-def base_identity(base: str, revision: str = "main") -> str:
-    """What messages depend on: name and revision; for local weights their hash."""
-    if base == "embedded":
-        return Path(embedded.locate()).name
-    if Path(base).is_dir():
-        return f"sha256:{weights_sha256(base)}"
-    return base if revision == "main" else f"{base}@{revision}"
-
-
-def weights_sha256(model: str, revision: str = "main") -> str | None:
-    """Hash over the weight files of a folder, or of a Hub model that was downloaded; else None.
-
-    A file of the Hub's cache is named after its hash; other files are read once and remembered by
-    path, size and time.
-    """
-    folder = Path(model) if Path(model).is_dir() else _snapshot(model, revision)
-    if folder is None:
-        return None
-    weights = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".gguf"))
-    return digest([[p.name, _file_sha256(p)] for p in weights]) if weights else None
-
-
-def hub_commit(model: str, revision: str = "main") -> str | None:
-    """The commit of a Hub model as it lies in the cache; None for folders, and where nothing was downloaded."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if model == "embedded" or Path(model).is_dir():
-        return None
-    try:
-        found = try_to_load_from_cache(model, "config.json", revision=revision)
-    except ValueError:  # no Hub id
-        return None
-    return Path(found).parent.name if isinstance(found, str) else None
-
-
-def _snapshot(model: str, revision: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                model, revision=revision, local_files_only=True, allow_patterns=["*.safetensors"]
-            )
-        )
-    except Exception:  # not downloaded, or no Hub id: there is nothing to hash
-        return None
-
-
-def _file_sha256(path: Path) -> str:
-    real = path.resolve()
-    if re.fullmatch(r"[0-9a-f]{64}", real.name):
-        return real.name
-    state = real.stat()
-    key = digest([str(real), state.st_size, state.st_mtime_ns])
-    store = Store(cache_root() / "hashes.sqlite", "files")
-    known = store.get([key])
-    if key not in known:
-        hashed = hashlib.sha256()
-        with real.open("rb") as file:
-            while block := file.read(1 << 24):
-                hashed.update(block)
-        known = {key: hashed.hexdigest()}
-        store.put(known)
-    return str(known[key])
 
 
 def training_record(community: AdapterSpec) -> dict[str, Any] | None:
@@ -154,6 +100,7 @@ def training_record(community: AdapterSpec) -> dict[str, Any] | None:
 def _resolve(community: AdapterSpec) -> Adapter:
     folder = _folder(community)
     config = _config(community, folder)
+    commit = folder.name if folder.parent.name == "snapshots" else None
     weights = folder / WEIGHTS
     if not weights.is_file():
         folder = _unpickled(community, folder)
@@ -168,7 +115,16 @@ def _resolve(community: AdapterSpec) -> Adapter:
     _check_base(community)
     rank, tensors = _check_tensors(community, weights, config, sha256)
     commit = folder.name if folder.parent.name == "snapshots" else None
-    return Adapter(folder, sha256, rank, tensors, commit, kinds.key_version(config))
+    return Adapter(
+        folder,
+        sha256,
+        rank,
+        tensors,
+        commit,
+        kinds.key_version(config),
+        config_sha256(config),
+        is_usual(config),
+    )
 
 
 def _check_weight_file(community: AdapterSpec, weights: Path) -> None:
@@ -344,16 +300,24 @@ def _unpickled(community: AdapterSpec, folder: Path) -> Path:
     from safetensors.torch import save
 
     _check_weight_file(community, pickled)
-    target = cache_root() / "adapters" / adapter_files.sha256_of(pickled)
-    if not (target / WEIGHTS).is_file():
+    config = (folder / CONFIG).read_bytes()
+    hashed = adapter_files.sha256_of(pickled)
+    target = cache_root() / "adapters" / f"{hashed}-{hashlib.sha256(config).hexdigest()[:12]}"
+    why = checksums.fault(target)
+    if why:
+        if target.exists():
+            log.warning("The unpacked adapter %s %s: unpacking it again", community.adapter, why)
         try:
             state = torch.load(pickled, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle errors are of any kind
             raise PluralismError(
                 f"adapter={community.adapter!r}: {PICKLED} cannot be read as plain tensors: {str(error).splitlines()[0][:300]}"
             ) from error
-        write_atomic(target / CONFIG, (folder / CONFIG).read_bytes())
-        write_atomic(target / WEIGHTS, save({k: v.contiguous() for k, v in state.items()}))
+        scratch = target.with_name(f".unpacking-{secrets.token_hex(4)}")
+        write_atomic(scratch / CONFIG, config)
+        write_atomic(scratch / WEIGHTS, save({k: v.contiguous() for k, v in state.items()}))
+        checksums.record(scratch)
+        checksums.replace_folder(scratch, target)
     return target
 
 

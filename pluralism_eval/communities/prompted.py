@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from pluralism_eval.bounded import check_chat_template
+from pluralism_eval.chat_date import DEFAULT, rendering_on
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
 from pluralism_eval.communities.local import LocalModel
 from pluralism_eval.errors import PluralismError, raise_all
@@ -26,6 +27,7 @@ class PromptedEngine:
         llm: HarnessLLM | None = None,
         revision: str = "main",
         batch: int | None = None,
+        chat_date: str = DEFAULT,
     ) -> None:
         """
         Args:
@@ -33,9 +35,10 @@ class PromptedEngine:
             personas: name → instruction.
             llm: shares its weights if it is that model.
             batch: messages written at once; None: what the device's memory holds.
+            chat_date: what the chat template sees as today's date.
         """
         self._local = LocalModel(base, revision, llm, batch)
-        self._base, self._personas = base, dict(personas)
+        self._base, self._personas, self._chat_date = base, dict(personas), chat_date
 
     def chunk(self, n_jobs: int) -> int:
         return self._local.chunk(n_jobs)
@@ -91,9 +94,10 @@ class PromptedEngine:
 
     def _rendered(self, *turns: Mapping[str, str]) -> str:
         check_chat_template(self._local.tokenizer, list(turns))
-        text: str = self._local.tokenizer.apply_chat_template(
-            list(turns), tokenize=False, add_generation_prompt=True
-        )
+        with rendering_on(self._chat_date):
+            text: str = self._local.tokenizer.apply_chat_template(
+                list(turns), tokenize=False, add_generation_prompt=True
+            )
         if not text.strip():
             raise ValueError("it renders nothing")
         return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from pluralism_eval.chat_date import rendering_on
 from pluralism_eval.doctor.findings import Finding, one_line
 from pluralism_eval.doctor.run import Run
 from pluralism_eval.errors import PluralismError
@@ -30,9 +31,10 @@ def _template(run: Run) -> Any:
 def _render(run: Run, turns: list[Turn], header: bool = True) -> str:
     named = {"chat_template": _template(run)[run.asked.chat]} if _is_named(run) else {}
     more = dict(run.settings.llm_args.get("chat_template_args") or {})
-    text: str = run.tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=header, **named, **more
-    )
+    with rendering_on(run.settings.chat_date):
+        text: str = run.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=header, **named, **more
+        )
     return text
 
 

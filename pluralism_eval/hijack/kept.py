@@ -63,7 +63,7 @@ class KeptLLM:
 
     def _key(self, kind: str, prompt: Any, *more: Any) -> str:
         return digest(
-            [__version__, self.llm.name, kind, str(getattr(prompt, "prompt", prompt)), more]
+            [__version__, self.llm.identity, kind, str(getattr(prompt, "prompt", prompt)), more]
         )
 
     def _all(

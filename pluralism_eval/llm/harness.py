@@ -6,7 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pluralism_eval import chat_date
 from pluralism_eval.bounded import check_chat_template
+from pluralism_eval.cache import digest
 from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.schema import OptionScores, Turn
@@ -19,11 +21,23 @@ class HarnessLLM:
     def __init__(self, inner: Any, name: str, batch_tokens: int | None = None) -> None:
         self.inner = inner
         self.name = name
-        """Model, revision and settings: what outputs depend on."""
+        """Model, revision and settings, as they are shown."""
+        self.contents: Mapping[str, str] = {}
+        """What lies behind the names of folders and Hub models among them."""
+        self.chat_date = chat_date.DEFAULT
+        """What its chat template sees as today's date."""
         self.batch_tokens = batch_tokens
         self.usage = Usage()
         """Of everything asked through this object, whichever method asked."""
         self._can_score: bool | None = None
+
+    @property
+    def identity(self) -> str:
+        """What outputs depend on: its name, what lies behind it, and the date where its chat template shows one."""
+        own: Any = getattr(self, "tokenizer", None) or getattr(self.inner, "tokenizer", None)
+        day = self.chat_date if chat_date.depends_on_time(own) else ""
+        more = [dict(self.contents), day]
+        return f"{self.name}#{digest(more)[:16]}" if any(more) else self.name
 
     @property
     def max_length(self) -> int:
@@ -44,9 +58,10 @@ class HarnessLLM:
     def render(self, turns: Sequence[Turn], add_generation_prompt: bool = True) -> str:
         """Chat turns → the model's own prompt string (``JsonChatStr`` for chat APIs)."""
         check_chat_template(getattr(self.inner, "tokenizer", None), turns)
-        rendered: str = self.inner.apply_chat_template(
-            list(turns), add_generation_prompt=add_generation_prompt
-        )
+        with chat_date.rendering_on(self.chat_date):
+            rendered: str = self.inner.apply_chat_template(
+                list(turns), add_generation_prompt=add_generation_prompt
+            )
         return rendered
 
     def generate(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from pluralism_eval.api.client import Api, Call
 from pluralism_eval.api.replies import Choice, Reply, read_reply
 from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.cache import digest
+from pluralism_eval.chat_date import rendering_on
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import openai_scores
 from pluralism_eval.llm.harness import HarnessLLM
@@ -91,12 +92,13 @@ class OpenAILLM(HarnessLLM):
                 "--apply_chat_template with api=completions needs tokenizer=<Hub id or folder of the served model's>; "
                 "or use api=chat, where the server applies its template"
             )
-        return self.tokenizer.apply_chat_template(
-            list(turns),
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
+        with rendering_on(self.chat_date):
+            return self.tokenizer.apply_chat_template(
+                list(turns),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
 
     # ------------------------------------------------------------------ text
 

@@ -18,6 +18,7 @@ LAYERS = [
         "schema",
         "distribution",
         "cache",
+        "checksums",
         "files",
         "stores",
         "usage",
@@ -41,6 +42,7 @@ LAYERS = [
     {"api"},
     {
         "presets",
+        "chat_date",
         "settings",
         "prompts",
         "context",

@@ -8,6 +8,8 @@ from typing import Any
 
 from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.generation import normalised
+from pluralism_eval.llm.thoughts import check_no_thought
 from pluralism_eval.schema import OptionScores, Turn
 from pluralism_eval.usage import Usage
 
@@ -67,7 +69,7 @@ class HarnessLLM:
         self, prompts: Sequence[str], settings: Mapping[str, Any], n: int
     ) -> list[list[str]]:
         """[n_prompts][n] continuations; for n = 1 as :meth:`generate`."""
-        if n > 1 and self._fixed_seed:
+        if n > 1 and self._is_server:
             # lm-eval sends these servers one seed with every request: equal prompts, equal "samples"
             columns = [self.generate(prompts, {**settings, "seed": i}) for i in range(n)]
             return [list(row) for row in zip(*columns, strict=True)]
@@ -100,7 +102,7 @@ class HarnessLLM:
         return readout
 
     @property
-    def _fixed_seed(self) -> bool:
+    def _is_server(self) -> bool:
         from lm_eval.models.api_models import TemplateAPI
 
         return isinstance(self.inner, TemplateAPI)
@@ -177,6 +179,16 @@ class HarnessLLM:
                 "openai-completions), or only generation tasks (pluralism_overton_nli)"
             )
 
+    def check_no_thought(self, prompts: Sequence[Any]) -> None:
+        """Raises PluralismError where options would be read from within a thought that the prompt opens."""
+        check_no_thought(self.name, prompts, bool(getattr(self.inner, "enable_thinking", None)))
+
+    def new_tokens(self, settings: Mapping[str, Any]) -> int:
+        """The most tokens of a text with these generation settings."""
+        default = int(getattr(self.inner, "max_gen_toks", None) or 256)
+        limit: int = normalised(settings, default, self._is_server)["max_gen_toks"]
+        return limit
+
     def _spellings(self, prompt: str, letter: str) -> list[str]:
         forms = [f" {letter}", letter]
         encode = getattr(self.inner, "_encode_pair", None)
@@ -191,6 +203,7 @@ class HarnessLLM:
     def _loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         if not pairs:
             return []
+        self.check_no_thought([prompt for prompt, _ in pairs])
         unique = list(dict.fromkeys(pairs))
         requests = [self._instance("loglikelihood", pair, i) for i, pair in enumerate(unique)]
         answers = self.inner.loglikelihood(requests)

@@ -243,6 +243,10 @@ class OpenAILLM(HarnessLLM):
             self.usage.add(1, reply.prompt_tokens, reply.new_tokens)
         return [self.named(reply) for reply in replies]
 
+    @property
+    def _is_server(self) -> bool:
+        return True
+
     def refused(self, prompt: Any) -> str:
         return self._refused.get(str(prompt), "")
 
@@ -327,11 +331,7 @@ class OpenAILLM(HarnessLLM):
 
     def _check_no_thought(self, prompts: Sequence[Any]) -> None:
         """Raises PluralismError where a prompt opens a thought; a chat's template is the server's own."""
-        texts = [
-            json.loads(p.prompt)[-1]["content"] if isinstance(p, JsonChatStr) else p
-            for p in prompts
-        ]
-        thoughts.check_no_thought(self.name, texts)
+        self.check_no_thought([_prefill(p) if isinstance(p, JsonChatStr) else p for p in prompts])
 
     def _check_readable(self, asked: Sequence[tuple[Call, Reply]], what: str) -> None:
         """Raises PluralismError where not one of many replies shows ``what``: the server does not give it."""
@@ -503,6 +503,12 @@ class OpenAILM(LM):
 def _is_warm(given: Mapping[str, Any]) -> bool:
     """Whether normalised settings draw samples; without a temperature lm-eval's clients decode greedily."""
     return bool(given["do_sample"]) and float(given["temperature"]) > 0
+
+
+def _prefill(chat: Any) -> str:
+    """What the assistant's turn of a conversation begins with; empty if it does not end with one."""
+    last = json.loads(chat.prompt)[-1]
+    return str(last["content"]) if last["role"] == "assistant" else ""
 
 
 def _has_ids(choice: Choice) -> bool:

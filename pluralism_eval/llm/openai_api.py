@@ -383,7 +383,7 @@ class OpenAILLM(HarnessLLM):
         """
         self.check_echo()
         self._check_no_thought([prompt for prompt, _ in pairs])
-        calls = [self.echo_call(prompt, end, end) for prompt, end in pairs]
+        calls = [self.echo_call(p, end, openai_scores.tail_of(p) + end) for p, end in pairs]
         replies = self._ask(calls, "options")
         self._check_readable(list(zip(calls, replies, strict=True)), "the echoed options")
         return [

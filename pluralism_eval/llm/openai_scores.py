@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,7 +108,13 @@ def echoes(reply: Reply, text: str) -> bool:
     choice, (start, stop) = reply.choices[0], _place(reply, text)
     numbers = choice.logprobs[max(1, start) : stop]
     spells = joined(map(_plain, choice.tokens[start:stop])).endswith(text)
+    spells = spells and len(choice.tokens) >= reply.prompt_tokens
     return spells and bool(numbers) and all(v is not None and math.isfinite(v) for v in numbers)
+
+
+def tail_of(prompt: str) -> str:
+    """The end of ``prompt`` that any server spells as it is: what follows its last marker, at most 12 characters."""
+    return re.split(r"[>\]|▷]", prompt[-12:])[-1]
 
 
 def _place(reply: Reply, end: str) -> tuple[int, int]:

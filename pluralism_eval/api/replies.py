@@ -114,6 +114,8 @@ def _choice(raw: Mapping[str, Any], echo: bool) -> Choice:
     # a lone surrogate, which JSON may hold, is no text that can be sent or stored
     said = "" if refused else (text or "").encode("utf-8", "replace").decode()
     missing = text is None and not refused
+    if first == () and said:  # it did not end at once: the list is empty for want of numbers
+        first = None
     return Choice(said, finish, refused, thought, missing, tokens, logprobs, best, first)
 
 

@@ -291,7 +291,11 @@ class OpenAILLM(HarnessLLM):
         for attempt in range(
             _AGAIN
         ):  # a text that ends at once shows nothing: let another token be drawn
-            silent = [i for i, reply in enumerate(replies) if reply.choices[0].first == ()]
+            silent = [
+                i
+                for i, reply in enumerate(replies)
+                if openai_scores.ended_at_once(reply.choices[0])
+            ]
             more = [self.first_token_call(prompts[i], top, attempt + 1) for i in silent]
             for i, reply in zip(silent, self._ask(more, "options"), strict=True):
                 replies[i] = reply
@@ -319,7 +323,9 @@ class OpenAILLM(HarnessLLM):
 
         def shows(reply: Reply) -> bool:
             choices = self.named(reply).choices
-            return all(c.first == () or openai_scores.shows_first(c) for c in choices)
+            return all(
+                openai_scores.ended_at_once(c) or openai_scores.shows_first(c) for c in choices
+            )
 
         return replace(call, shows=shows)
 

@@ -90,7 +90,7 @@ def _top_problem(llm: OpenAILLM, count: int) -> str:
     if not reply.choices or reply.choices[0].refused:
         return "it refuses to answer"
     choice = reply.choices[0]
-    if openai_scores.shows_first(choice):
+    if openai_scores.shows_first(choice) or openai_scores.ended_at_once(choice):
         return ""
     if choice.first and openai_scores.is_token_id(choice.first[0][0]):
         return _BY_ID

@@ -58,6 +58,11 @@ def shows_first(choice: Choice) -> bool:
     return not opens_thought(choice.first[0][0])
 
 
+def ended_at_once(choice: Choice) -> bool:
+    """Whether an answer has no first token, so that the server has none to show."""
+    return choice.first == () and not choice.thought
+
+
 def is_token_id(token: str) -> bool:
     """``token_id:319``: some servers name tokens so (vLLM's ``--return-tokens-as-token-ids``)."""
     return token.startswith("token_id:")

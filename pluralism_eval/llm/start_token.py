@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from pluralism_eval.api.client import Call
+from pluralism_eval.api.client import Api, Call, Rejected
 from pluralism_eval.api.replies import Reply, joined
 from pluralism_eval.errors import PluralismError
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 _TEXT = "Hello"
 _OFF = "add_special_tokens"
+_KNOWN = re.compile(
+    r"<s>|<bos>|<\|begin_of_text\|>|<\|startoftext\|>|<｜begin▁of▁sentence｜>|\[gMASK\]<sop>"
+)
 
 
 def start_of(tokenizer: Any) -> str:
@@ -22,6 +26,28 @@ def start_of(tokenizer: Any) -> str:
     if before:
         return str(tokenizer.decode(whole[:before]))
     return str(getattr(tokenizer, "bos_token", None) or "")
+
+
+def begins_with_start(prompt: str) -> str:
+    """The start token of a well-known vocabulary that ``prompt`` begins with; empty: none."""
+    found = _KNOWN.match(prompt)
+    return found.group() if found else ""
+
+
+def echo_shows(api: Api, model: str, start: str) -> bool | None:
+    """Whether the server puts ``start`` before a prompt that begins with it; None: its echo does not show that."""
+    body = {
+        "model": model,
+        "prompt": start + _TEXT,
+        "max_tokens": 1,
+        "temperature": 0,
+        "echo": True,
+        "logprobs": 1,
+    }
+    try:
+        return _by_echo(api.fresh(Call("completions", body)), start)
+    except Rejected:
+        return None
 
 
 def server_adds(llm: OpenAILLM, start: str) -> bool:

@@ -6,14 +6,18 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pluralism_eval.api.replies import read_reply
+from pluralism_eval.communities.engine import Job, Sampling
+from pluralism_eval.communities.served import Endpoint, ServedEngine
 from pluralism_eval.distribution import normalise
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.llm.hf import HFLLM
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.llm.openai_api import OpenAILLM
 from pluralism_eval.llm.openai_scores import from_top
@@ -124,6 +128,44 @@ def test_a_start_token_that_cannot_be_seen_is_an_error_with_the_way_out(tokenize
             llm.generate([llm.render(TURNS)], {})
 
 
+@pytest.mark.parametrize("start", ["<s>", ""])
+def test_the_start_token_comes_once_in_messages_of_served_communities(start: str) -> None:
+    begun: set[int] = set()
+
+    def seen(context: str) -> dict[str, float]:
+        begun.add(context.count("<s>")) if "[INST]" in context else None
+        return sure(context)
+
+    with Server(Scripted(distribution=seen, start=start), Offer(extra=("min_tokens",))) as server:
+        engine = ServedEngine(server.url, {"a": Endpoint("model", "model")})
+        ((_, out),) = engine.generate([Job("1", "a", "<s>[INST] Hi [/INST]", 1)], Sampling(5))
+        assert out.text
+        assert begun == {1}
+    with Server(Scripted(), Offer(extra=("min_tokens",), echo="ignored")) as server:
+        engine = ServedEngine(server.url, {"a": Endpoint("model", "model")})
+        with pytest.raises(PluralismError, match=r"begins with '<s>'.*leave it out"):
+            list(engine.generate([Job("1", "a", "<s>[INST] Hi [/INST]", 1)], Sampling(5)))
+
+
+def test_thoughts_of_served_communities_are_no_messages() -> None:
+    def rule(ask: Ask, i: int) -> str:
+        return "<think>Hm, B" if "hard" in str(ask.prompt) else "<think>Hm, B</think>\n\nI like A"
+
+    with Server(Scripted(rule)) as server:
+        engine = ServedEngine(server.url, {"a": Endpoint("model", "", "You are a nurse.")})
+        found = {
+            j.key: o.text
+            for j, o in engine.generate(
+                [Job("1", "a", "easy", 1), Job("2", "a", "hard", 1)], Sampling(20)
+            )
+        }
+        assert found == {"1": "I like A", "2": ""}
+        with pytest.raises(
+            PluralismError, match=r"1 of 1 messages used up message_max_tokens=4.*raise it"
+        ):
+            list(engine.generate([Job("3", "a", "easy", 2)], Sampling(4)))
+
+
 # ---------------------------------------------------------------------- the probe
 
 
@@ -230,6 +272,14 @@ def test_the_likeliest_tokens(tops: list[Any], letters: Any, expected: list[floa
     assert list(map(math.exp, scores.logprobs)) == pytest.approx(expected)
     assert scores.unseen == pytest.approx(unseen)
     assert scores.unread == 0
+
+
+def test_an_empty_list_of_tokens_is_an_end_at_once_only_where_there_is_no_text() -> None:
+    for text, first in (("", ()), ("A", None)):
+        choice = {"message": {"content": text}, "logprobs": {"content": []}}
+        assert read_reply({"model": "m", "choices": [choice]}).choices[0].first == first
+        choice = {"text": text, "logprobs": {"tokens": [], "token_logprobs": []}}
+        assert read_reply({"model": "m", "choices": [choice]}).choices[0].first == first
 
 
 def test_tokens_by_id_are_read_with_a_tokenizer(tokenizer: str) -> None:
@@ -407,6 +457,17 @@ def test_no_option_is_read_after_an_opened_thought(tail: str) -> None:
     with pytest.raises(PluralismError, match="opens a thought"):
         check_no_thought("m", [f"<user>Q<assistant>{tail}"])
     check_no_thought("m", [f"{tail}{tail.strip()}</think>\n\nA or B:", "I <think> so: "])
+
+
+def test_no_option_of_a_model_in_this_process_is_read_after_an_opened_thought() -> None:
+    """Before anything is loaded or sent; with lm-eval's own flag whatever the prompt is."""
+    for kind in (HFLLM, HarnessLLM):
+        for prompt, inner in (("Q<think>\n", {}), ("Q", {"enable_thinking": True})):
+            llm = kind(SimpleNamespace(**inner), "m")
+            with pytest.raises(PluralismError, match="opens a thought"):
+                llm.option_logprobs([prompt], [LETTERS])
+            with pytest.raises(PluralismError, match="opens a thought"):
+                llm.continuation_logprobs([prompt], [["A", "B"]])
 
 
 @pytest.mark.parametrize("readout", ["echo", "top_logprobs"])

@@ -69,7 +69,7 @@ class HarnessLLM:
         self, prompts: Sequence[str], settings: Mapping[str, Any], n: int
     ) -> list[list[str]]:
         """[n_prompts][n] continuations; for n = 1 as :meth:`generate`."""
-        if n > 1 and self._is_server:
+        if n > 1 and self._fixed_seed:
             # lm-eval sends these servers one seed with every request: equal prompts, equal "samples"
             columns = [self.generate(prompts, {**settings, "seed": i}) for i in range(n)]
             return [list(row) for row in zip(*columns, strict=True)]
@@ -103,6 +103,11 @@ class HarnessLLM:
 
     @property
     def _is_server(self) -> bool:
+        """True for lm-eval's clients of servers, and ours."""
+        return self._fixed_seed
+
+    @property
+    def _fixed_seed(self) -> bool:
         from lm_eval.models.api_models import TemplateAPI
 
         return isinstance(self.inner, TemplateAPI)

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -158,7 +158,6 @@ class OpenAILLM(HarnessLLM):
         settings: Mapping[str, Any],
         n: int = 1,
         sample: int = 0,
-        shows: Callable[[Reply], bool] | None = None,
     ) -> Call:
         """A request for words, with lm-eval's generation settings."""
         given = normalised(settings, _LIMIT, server=True)
@@ -178,7 +177,7 @@ class OpenAILLM(HarnessLLM):
         if given.get("json_schema"):
             body["response_format"] = _strict(given["json_schema"])
         body |= {name: value for name, value in given.items() if name not in _OWN}
-        return replace(self._call(prompt, body, sample), shows=shows)
+        return self._call(prompt, body, sample)
 
     def _call(
         self, prompt: Any, body: dict[str, Any], sample: int = 0, first: bool = False

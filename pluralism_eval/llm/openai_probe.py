@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,20 +101,8 @@ def _top_problem(llm: OpenAILLM, count: int) -> str:
 def _takes_schema(llm: OpenAILLM) -> bool:
     schema = {"type": "object", "properties": {"A": {"type": "number"}}}
     strict = schema | {"required": ["A"], "additionalProperties": False}
-    call = llm.text_call(_PROMPT, {"max_gen_toks": 32, "json_schema": strict}, shows=_fits_schema)
-    reply = _tried(llm, call)
-    return reply is not None and _fits_schema(reply)
-
-
-def _fits_schema(reply: Reply) -> bool:
-    """The text is what a schema of one number ``A`` allows, as far as the limit let it come."""
-    choice = reply.choices[0]
-    if choice.finish == "length":
-        return choice.text.lstrip().startswith("{")
-    try:
-        return isinstance(json.loads(choice.text)["A"], int | float)
-    except (ValueError, TypeError, KeyError):
-        return False
+    settings = {"max_gen_toks": 32, "json_schema": strict}
+    return _tried(llm, llm.text_call(_PROMPT, settings)) is not None
 
 
 def _tried(llm: OpenAILLM, call: Call) -> Reply | None:

@@ -491,6 +491,10 @@ def test_chat_templates(tiny: Callable[..., Any]) -> None:
     assert has(look("chat template", asked), "problem", "no system role")
     broken = run_of(model_args=tiny(template="{{ raise_exception('never') }}"), chat=True)
     assert "cannot be rendered" in one("chat template", broken).seen
+    thinking = tiny(template=CHAT + "<think>\n")
+    assert has(look("chat template", run_of(model_args=thinking, chat=True)), "problem", "opens a thought")  # fmt: skip
+    words = run_of(model_args={**thinking, "readout": "sampled"}, chat=True)
+    assert one("chat template", words).level == "ok"
 
 
 def test_chat_templates_of_servers() -> None:

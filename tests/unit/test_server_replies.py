@@ -491,13 +491,3 @@ def test_a_chat_model_that_thinks_first_is_asked_in_words() -> None:
         assert llm.resolve("options") == "sampled"
         with pytest.raises(PluralismError, match="thinks before it answers"):
             llm.resolve("top_logprobs")
-
-
-def test_a_rule_may_ignore_schemas() -> None:
-    def plain(ask: Ask, i: int) -> str:
-        return "A: 40%, B: 60%"
-
-    with Server(Scripted(plain), Offer(json_schema="ignored")) as server:
-        assert not llm_of(server).takes_schema
-    with Server(Scripted(distribution=sure)) as server:
-        assert llm_of(server).takes_schema

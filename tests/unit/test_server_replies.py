@@ -11,11 +11,16 @@ from typing import Any
 
 import pytest
 
+from pluralism_eval.answers import AnswerCache
 from pluralism_eval.api.replies import read_reply
+from pluralism_eval.cache import Store
 from pluralism_eval.communities.engine import Job, Sampling
 from pluralism_eval.communities.served import Endpoint, ServedEngine
 from pluralism_eval.distribution import normalise
+from pluralism_eval.doctor import endpoint
+from pluralism_eval.doctor.run import Asked, Run
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.hijack.kept import KeptLLM
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.llm.hf import HFLLM
 from pluralism_eval.llm.load import load_llm
@@ -24,6 +29,7 @@ from pluralism_eval.llm.openai_scores import from_top
 from pluralism_eval.llm.thoughts import check_no_thought, without_thought
 from pluralism_eval.presets import get_preset
 from pluralism_eval.requests import text_decoding
+from pluralism_eval.schema import Answer, OptionScores, Query, Sent
 from pluralism_eval.settings import parse
 from pluralism_eval.transcript import rates
 from tests.openai_server import Faults, Offer, Scripted, Server
@@ -126,6 +132,16 @@ def test_a_start_token_that_cannot_be_seen_is_an_error_with_the_way_out(tokenize
             PluralismError, match=r"makes 2 tokens, the server counts 5.*served model's"
         ):
             llm.generate([llm.render(TURNS)], {})
+
+
+@pytest.mark.parametrize(("start", "said"), [("<s>", "puts '<s>' before prompts"), ("", "adds no second start token")])  # fmt: skip
+def test_the_doctor_says_who_adds_the_start_token(tokenizer: str, start: str, said: str) -> None:
+    with Server(Scripted(distribution=sure, start=start)) as server:
+        args = {"model": "model", "base_url": server.url, "api": "completions", "tokenizer": tokenizer}  # fmt: skip
+        model = {"llm": "openai", "llm_args": args}
+        asked = Asked(tasks=["pluralism_steerable_vk"], limit=2, metadata={"data": "sample"}, model="vanilla", model_args=model, chat=True)  # fmt: skip
+        (found,) = endpoint.endpoint(Run(asked))
+        assert (found.level, said in found.seen) == ("ok", True)
 
 
 @pytest.mark.parametrize("start", ["<s>", ""])
@@ -234,6 +250,30 @@ def test_useless_replies_that_were_kept_are_asked_again() -> None:
         assert first.unread == again.unread == 0
         assert again.logprobs == first.logprobs
         assert len(server.ledger.requests) == sent + 1  # its list of models
+
+
+def test_answers_that_were_not_shown_are_not_kept_anywhere(tmp_path: Path) -> None:
+    lost = OptionScores((-math.inf,) * 2, -1, unread=1)
+    said = OptionScores((-math.inf,) * 2, -1, replies=("?",), unread=1)
+    query = Query("t/0", "t", 0, "0", "", "distributional", "letters", "Q", options=LETTERS)
+    answers = AnswerCache(tmp_path / "a.sqlite", "f")
+    for scores, kept in ((lost, set()), (said, {"t/0"})):  # words that name no option are an answer
+        answers.save([query], {"t/0": Answer(logprobs=scores.logprobs, sent=(Sent("respond", "Q", scores=scores),))})  # fmt: skip
+        assert answers.known([query]) == kept
+
+    class Inner:
+        def refused(self, prompt: str) -> str:
+            return ""
+
+        def option_logprobs(self, prompts: list[str], letters: Any, *how: Any) -> list[OptionScores]:  # fmt: skip
+            return [lost if "lost" in prompt else said for prompt in prompts]
+
+        name = "m"
+
+    llm = KeptLLM(Inner(), Store(tmp_path / "k.sqlite", "kept"))  # type: ignore[arg-type]
+    for asked in (2, 3):
+        llm.option_logprobs(["lost", "said"], [LETTERS] * 2)
+        assert llm.asked == asked
 
 
 # ---------------------------------------------------------------------- likeliest tokens

@@ -387,6 +387,10 @@ class Api:
 
     def _unusable(self, problem: str, call: Call, raw: Mapping[str, Any]) -> str:
         if problem == "no_choices":
+            try:
+                read_reply(raw, bool(call.body.get("echo")))
+            except PluralismError as error:
+                return f"{call.body['model']}: {_ASKED} replies could not be read: {error}"
             return f"{call.body['model']}: {_ASKED} replies held no choice"
         return (
             f"asked for model {call.body['model']!r}, {raw.get('model')!r} answered {_ASKED} times; "

@@ -446,6 +446,12 @@ class OpenAILLM(HarnessLLM):
             except PluralismError as error:
                 found = Probe(problem=str(error))
             self._probed = Probe(**{**vars(found), "seconds": time.monotonic() - started})
+            why = [w for w in (found.no_echo, found.no_top) if w and found.readout != "echo"]
+            if why:
+                log.warning(
+                    "%s (%s): readout=options becomes %s: %s",
+                    self.settings.base_url, self.settings.model, found.readout, "; ".join(dict.fromkeys(why)),
+                )  # fmt: skip
         return self._probed
 
     def require(self) -> None:

@@ -204,11 +204,12 @@ ECHO = lambda body: bool(body.get("echo"))  # noqa: E731
     ],
 )
 def test_a_readout_is_used_only_where_replies_hold_what_it_reads(
-    faults: Faults, args: dict[str, Any], readout: str
+    faults: Faults, args: dict[str, Any], readout: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Server(Scripted(distribution=sure), faults=faults) as server:
         llm = llm_of(server, **args)
         assert llm.resolve("options") == readout
+        assert (f"options becomes {readout}: " in caplog.text) == (readout == "sampled" or (bool(args) and readout != "echo"))  # fmt: skip
         if readout == "sampled":
             with pytest.raises(PluralismError, match=r"gives no top_logprobs for model \(i"):
                 llm.resolve("top_logprobs")
@@ -235,6 +236,15 @@ def test_useless_replies_are_an_error_and_not_kept(kind: str, args: dict[str, An
         assert len(llm.api.store) == kept
         broken[0] = False
         assert all(s.unread == 0 for s in llm.option_logprobs(prompts, [LETTERS] * 3))
+
+
+def test_a_form_that_is_not_known_is_named() -> None:
+    with Server(Scripted(distribution=sure)) as server:
+        llm = llm_of(server, api="completions")
+        choice = {"text": "A", "logprobs": {"tokens": ["A"], "token_logprobs": [-1.0], "top_logprobs": [["A"]]}}  # fmt: skip
+        llm.api._create = lambda call, key: {"model": "model", "choices": [choice]}  # type: ignore[method-assign]
+        with pytest.raises(PluralismError, match=r"3 replies could not be read: .*no attribute 'items'"):  # fmt: skip
+            llm.resolve("options")
 
 
 def test_useless_replies_that_were_kept_are_asked_again() -> None:

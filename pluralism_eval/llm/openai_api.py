@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -46,8 +47,6 @@ class OpenAILLM(HarnessLLM):
         self._tokenizer: Any = None
         self._probed: Probe | None = None
         self._refused: dict[str, str] = {}
-        self._start: str | None = None
-        """What the tokenizer's templates begin with, where the server adds it too; None: not asked yet."""
 
     @property
     def max_length(self) -> int:
@@ -195,16 +194,20 @@ class OpenAILLM(HarnessLLM):
         body = {**said, **body, **s.extra}
         return Call(s.api, {k: v for k, v in body.items() if k not in s.omit}, sample, first)
 
+    @cached_property
+    def _start(self) -> str:
+        """What templated prompts begin with and the server puts before them too; empty: nothing. Asked once."""
+        return self._own_start if start_token.server_adds(self, self._own_start) else ""
+
+    @cached_property
+    def _own_start(self) -> str:
+        """The start token of ``tokenizer=``; empty: it has none, or is not given."""
+        return start_token.start_of(self.tokenizer) if self.settings.tokenizer else ""
+
     def _with_one_start(self, prompt: str) -> str:
         """``prompt`` without the start token that it begins with, where the server adds one."""
-        if not self.settings.tokenizer:
-            return prompt
-        if self._start is None:
-            start = start_token.start_of(self.tokenizer)
-            if not start or not prompt.startswith(start):
-                return prompt
-            self._start = start if start_token.server_adds(self, start) else ""
-        return prompt.removeprefix(self._start)
+        own = self._own_start
+        return prompt.removeprefix(self._start) if own and prompt.startswith(own) else prompt
 
     def adds_start(self) -> str:
         """The start token that the server adds to prompts that our template began with it; empty: none.
@@ -212,9 +215,7 @@ class OpenAILLM(HarnessLLM):
         Raises:
             PluralismError: it cannot be seen.
         """
-        start = start_token.start_of(self.tokenizer) if self.settings.tokenizer else ""
-        self._with_one_start(start)
-        return self._start or ""
+        return self._start if self._own_start else ""
 
     def named(self, reply: Reply) -> Reply:
         """``reply`` with the tokens that it names by id (``token_id:319``) in words, where there is a tokenizer."""

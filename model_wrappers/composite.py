@@ -182,6 +182,7 @@ class CompositeLM(Rounds):
         if not requests_:
             return []
         rendered = [requests.render_direct(r, self.llm) for r in requests_]
+        self.llm.check_no_thought([r.args[0] for r in rendered])
         results: list[tuple[float, bool]] = self.inner.loglikelihood(rendered)
         readouts.check_logprobs(self.llm.name, [[float(value)] for value, *_ in results])
         self.llm.count([r.args[0] for r in rendered])

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -52,6 +52,25 @@ class Call:
     """Tells equal requests apart that want different samples."""
     needs_first: bool = False
     """The likeliest first tokens are what is wanted."""
+    shows: Callable[[Reply], bool] | None = field(default=None, compare=False)
+    """Whether a reply holds what is wanted; one that does not is asked for again, and never kept."""
+
+    def lacks(self, reply: Reply) -> bool:
+        """True for a reply that says nothing of what was asked for."""
+        if any(choice.refused for choice in reply.choices):
+            return False
+        if self.needs_first and any(choice.first is None for choice in reply.choices):
+            return True
+        return self.shows is not None and not self.shows(reply)
+
+    @property
+    def wants_text(self) -> bool:
+        return not (self.needs_first or self.body.get("echo"))
+
+    def is_useless(self, reply: Reply) -> bool:
+        """True for a reply that is not worth keeping: the next run asks again."""
+        silent = all(c.missing or (not c.text and c.finish == "length") for c in reply.choices)
+        return self.lacks(reply) or (self.wants_text and silent)
 
     @property
     def n(self) -> int:
@@ -162,11 +181,11 @@ class Api:
         places: dict[str, list[int]] = {}
         for i, call in enumerate(calls):
             places.setdefault(self.key(call), []).append(i)
-        known = self.store.get(list(places)) if self.settings.cache else {}
+        known = self.kept({key: calls[own[0]] for key, own in places.items()})
         self.counts.add("stored", len(known))
-        for key, raw in known.items():
+        for key, reply in known.items():
             for i in places[key]:
-                yield i, read_reply(raw, bool(calls[i].body.get("echo"))).as_stored()
+                yield i, reply
         todo = {key: calls[own[0]] for key, own in places.items() if key not in known}
         if not todo:
             return
@@ -178,6 +197,23 @@ class Api:
                     bar.set_postfix_str(f"spent {self.budget.spent:.4g}")
                 for i in places[key]:
                     yield i, reply
+
+    def kept(self, calls: Mapping[str, Call]) -> dict[str, Reply]:
+        """Key → stored reply, for those that hold what their call asks for."""
+        found: dict[str, Reply] = {}
+        names = {key: key for key in calls} if self.settings.cache else {}
+        while names:
+            rows = self.store.get(list(names.values()))
+            useless = {}
+            for key, name in names.items():
+                if name in rows:
+                    reply = _readable(rows[name], calls[key])
+                    if reply is None or calls[key].is_useless(reply):
+                        useless[key] = _next_name(name)
+                    else:
+                        found[key] = reply.as_stored()
+            names = {k: name for k, name in useless.items() if name}
+        return found
 
     def ask_all(self, calls: Sequence[Call], what: str = "requests") -> list[Reply]:
         """[n_calls] replies, in order. Raises as :meth:`ask`."""
@@ -277,16 +313,17 @@ class Api:
             return "no_choices"
         if not reply.choices:
             return "no_choices"
-        if call.needs_first and any(c.first is None and not c.refused for c in reply.choices):
-            return "missing_logprobs"
-        return ""
+        return "missing_logprobs" if call.lacks(reply) else ""
 
     def keep(self, key: str, call: Call, raw: Mapping[str, Any]) -> Reply:
-        """Stores a reply, unless all of it is a refusal, and counts what is odd about it."""
+        """Stores a reply, unless all of it is a refusal or useless, and counts what is odd about it."""
         reply = read_reply(raw, bool(call.body.get("echo")))
-        if self.settings.cache and not all(choice.refused for choice in reply.choices):
-            self.store.put({key: raw})
-        self.counts.of_reply(reply, call.n, text=not (call.needs_first or call.body.get("echo")))
+        refused = all(choice.refused for choice in reply.choices)
+        if self.settings.cache and not refused and not call.is_useless(reply):
+            # earlier versions kept useless replies, and a store replaces nothing
+            taken = self.store.known([key])
+            self.store.put({(_next_name(key) if taken else key): raw})
+        self.counts.of_reply(reply, call.n, text=call.wants_text)
         if call.needs_first:
             wanted = int(call.body.get("top_logprobs") or call.body.get("logprobs") or 0)
             short = any(c.first and len(c.first) < wanted for c in reply.choices)
@@ -350,6 +387,10 @@ class Api:
 
     def _unusable(self, problem: str, call: Call, raw: Mapping[str, Any]) -> str:
         if problem == "no_choices":
+            try:
+                read_reply(raw, bool(call.body.get("echo")))
+            except PluralismError as error:
+                return f"{call.body['model']}: {_ASKED} replies could not be read: {error}"
             return f"{call.body['model']}: {_ASKED} replies held no choice"
         return (
             f"asked for model {call.body['model']!r}, {raw.get('model')!r} answered {_ASKED} times; "
@@ -368,6 +409,18 @@ class Api:
         if status == 404:
             return f"{where}: {reason}. Check model and api={s.api} (completions or chat)"
         return f"{where}: {type(error).__name__}: {reason}"
+
+
+def _readable(raw: Mapping[str, Any], call: Call) -> Reply | None:
+    try:
+        return read_reply(raw, bool(call.body.get("echo")))
+    except PluralismError:
+        return None
+
+
+def _next_name(name: str) -> str:
+    """The key of what replaces the useless reply under ``name``; empty: there is no second replacement."""
+    return "" if name.endswith("+") else f"{name}+"
 
 
 def _tokens_used(usage: Any) -> tuple[int, int]:

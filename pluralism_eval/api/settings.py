@@ -11,7 +11,7 @@ from pluralism_eval.secrets import is_secret_name, secret_in_url
 
 OPENAI = "https://api.openai.com/v1"
 KINDS = ("chat", "completions")
-ANSWER_FIELDS = ("extra", "omit", "top_logprobs", "max_length", "tokenizer")
+ANSWER_FIELDS = ("extra", "omit", "top_logprobs", "max_length", "tokenizer", "think_end_token")
 """Besides model, base_url and api: what an answer may depend on."""
 
 
@@ -55,6 +55,9 @@ class ApiSettings:
     """Context window in tokens."""
     top_logprobs: int = 20
     """Likeliest first tokens that are asked for (readout ``top_logprobs``)."""
+    think_end_token: str = ""
+    """What ends a model's thought; the answer is what follows it, and stop strings hold for that alone.
+    Default: ``</think>``, where a text has it."""
     max_tokens_name: str = ""
     """Default: ``max_completion_tokens`` for OpenAI's chat, else ``max_tokens``."""
     omit: tuple[str, ...] = ()

@@ -3,6 +3,7 @@ name a community, concurrent requests."""
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from pluralism_eval.api.replies import Reply
 from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
 from pluralism_eval.communities.spread import Said, compare
-from pluralism_eval.errors import raise_all
+from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.llm import start_token
+from pluralism_eval.llm.thoughts import END, without_thought
 
+log = logging.getLogger(__name__)
 _PROOF_TOKENS = 24
 _TIMES = 3
 """That each canary is asked: a model's spread is seen only in repetitions."""
@@ -52,6 +56,8 @@ class ServedEngine:
         self._url, self._endpoints = base_url, dict(endpoints)
         # as the other engines: a community that ends at once says nothing. vLLM and SGLang know it
         self._floor: dict[str, int] = {"min_tokens": 1}
+        self._adds: dict[str, bool] = {}
+        """Start token → does the server add it to prompts that begin with it?"""
         self.api = Api(
             ApiSettings(
                 base_url=base_url.rstrip("/"),
@@ -65,10 +71,24 @@ class ServedEngine:
         return 256
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
-        """Raises PluralismError for a request that failed for good, after the others came in."""
+        """Raises PluralismError for a request that failed for good, after the others came in.
+
+        So it does where no message has a word because the limit ended all of them before, in their thoughts.
+        """
         calls = [self._message(job, sampling) for job in jobs]
+        cut = 0
         for i, reply in self.api.ask(calls, "messages"):
-            yield jobs[i], _output(reply)
+            output = _output(reply)
+            cut += not output.text and reply.choices[0].finish == "length"
+            yield jobs[i], output
+        if cut:
+            said = (
+                f"{self._url}: {cut} of {len(jobs)} messages used up message_max_tokens={sampling.max_tokens} before any "
+                "word of an answer (a thought?); raise it"
+            )
+            if cut == len(jobs):
+                raise PluralismError(said)
+            log.warning("%s", said)
 
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:
         """Greedy answers of each name against its base's, on the canaries; see :func:`~pluralism_eval.communities.spread.compare`."""
@@ -149,14 +169,28 @@ class ServedEngine:
                 {"role": "user", "content": job.prompt},
             ]
             return Call("chat", {"messages": turns, **body})
-        return Call("completions", {"prompt": job.prompt, **body, **self._floor})
+        prompt = self._with_one_start(job.prompt, endpoint.base)
+        return Call("completions", {"prompt": prompt, **body, **self._floor})
+
+    def _with_one_start(self, prompt: str, model: str) -> str:
+        """``prompt`` without a start token of its own (a prompts file's), where the server adds one."""
+        start = start_token.begins_with_start(prompt)
+        if start and start not in self._adds:
+            found = start_token.echo_shows(self.api, model, start)
+            if found is None:
+                raise PluralismError(
+                    f"{self._url}: a message prompt begins with {start!r}, and it cannot be seen whether the server puts that "
+                    "before it once more; leave it out of the prompts file"
+                )
+            self._adds[start] = found
+        return prompt.removeprefix(start) if start and self._adds[start] else prompt
 
 
 def _output(reply: Reply) -> Output:
     choice = reply.choices[0]
     paid = not reply.stored
     return Output(
-        choice.text.strip(),
+        (without_thought(choice.text, END) or "").strip(),
         reply.new_tokens,
         choice.finish == "stop",
         reply.prompt_tokens if paid else 0,

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pluralism_eval.api.replies import read_reply
 from pluralism_eval.doctor.findings import Finding, one_line
 from pluralism_eval.doctor.run import Run
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm import openai_scores
 
 _TIMEOUT = (3.05, 15.0)  # seconds to connect, to answer
 _KEYS = {
@@ -158,19 +161,19 @@ def _tiny_requests(run: Run, url: str, model: str, variable: str) -> list[Findin
             seen = f"a tiny request ({kind}) failed: {reply.status or reply.reason} {one_line(reply.reason)}"
             do = "look at the server's log and at llm_args"
             found.append(Finding("endpoint", "problem", seen, do))
-        elif kind == "echo" and not echoes(reply.body):
-            seen = "the server does not echo the prompt's log-probabilities, which readout=options needs"
+        elif kind == "echo" and not echoes(reply.body, f"{_PROMPT} 1"):
+            seen = "the server does not echo the prompt's tokens with their log-probabilities, which readout=options needs"
             do = "llm=openai (which reads the likeliest first tokens), readout=sampled or verbalised, or vLLM as server"
             found.append(Finding("endpoint", "problem", seen, do))
     return found
 
 
-def echoes(body: Any) -> bool:
-    """The reply has log-probabilities of prompt tokens, in the form that lm-eval reads."""
+def echoes(body: Any, text: str) -> bool:
+    """The reply has the tokens of ``text`` with log-probabilities, in the form that lm-eval reads."""
     try:
-        logprobs = body["choices"][0]["logprobs"]
-        return len(logprobs["token_logprobs"]) > 2 and bool(logprobs["top_logprobs"])
-    except (TypeError, KeyError, IndexError):
+        top = body["choices"][0]["logprobs"]["top_logprobs"]
+        return bool(top) and openai_scores.echoes(read_reply(body, echo=True), text)
+    except (TypeError, KeyError, IndexError, PluralismError):
         return False
 
 
@@ -209,6 +212,8 @@ def _of_openai(run: Run) -> list[Finding]:
     if wanted == "options":
         seen += f"; readout=options becomes {probe.readout}"
     lacking = {"echo": not probe.echo, "top_logprobs": not probe.top_logprobs}
+    why = probe.no_echo if wanted == "echo" else probe.no_top if probe.readout == "sampled" else ""
+    seen += f" ({why})" if why else ""
     if lacking.get(wanted):
         do = f"readout=options (here: {probe.readout})"
         return [Finding(check, "problem", f"{seen}; readout={wanted} cannot work", do)]
@@ -222,7 +227,24 @@ def _of_openai(run: Run) -> list[Finding]:
     if foreign and not probe.echo:
         do = "api=completions on a server that echoes (vLLM does)"
         return [Finding(check, "problem", f"{seen}; {foreign[0].task} needs echo", do)]
-    return [Finding(check, "ok", seen)]
+    return _of_start(run, llm, seen)
+
+
+def _of_start(run: Run, llm: Any, seen: str) -> list[Finding]:
+    """Chat prompts that we render begin with a start token, which many servers put before them once more."""
+    if not run.asked.chat or run.settings.llm_args.get("api") != "completions":
+        return [Finding("endpoint", "ok", seen)]
+    try:
+        added = llm.adds_start()
+    except PluralismError as error:
+        do = "tokenizer=<the served model's>, or api=chat"
+        return [Finding("endpoint", "problem", one_line(str(error)), do)]
+    note = (
+        f"it puts {added!r} before prompts, so ours are sent without"
+        if added
+        else "it adds no second start token"
+    )
+    return [Finding("endpoint", "ok", f"{seen}; {note}")]
 
 
 # ---------------------------------------------------------------------- communities

@@ -11,6 +11,8 @@ from pluralism_eval.bounded import check_chat_template
 from pluralism_eval.cache import digest
 from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.generation import normalised
+from pluralism_eval.llm.thoughts import check_no_thought
 from pluralism_eval.schema import OptionScores, Turn
 from pluralism_eval.usage import Usage
 
@@ -117,6 +119,11 @@ class HarnessLLM:
         return readout
 
     @property
+    def _is_server(self) -> bool:
+        """True for lm-eval's clients of servers, and ours."""
+        return self._fixed_seed
+
+    @property
     def _fixed_seed(self) -> bool:
         from lm_eval.models.api_models import TemplateAPI
 
@@ -194,6 +201,16 @@ class HarnessLLM:
                 "openai-completions), or only generation tasks (pluralism_overton_nli)"
             )
 
+    def check_no_thought(self, prompts: Sequence[Any]) -> None:
+        """Raises PluralismError where options would be read from within a thought that the prompt opens."""
+        check_no_thought(self.name, prompts, bool(getattr(self.inner, "enable_thinking", None)))
+
+    def new_tokens(self, settings: Mapping[str, Any]) -> int:
+        """The most tokens of a text with these generation settings."""
+        default = int(getattr(self.inner, "max_gen_toks", None) or 256)
+        limit: int = normalised(settings, default, self._is_server)["max_gen_toks"]
+        return limit
+
     def _spellings(self, prompt: str, letter: str) -> list[str]:
         forms = [f" {letter}", letter]
         encode = getattr(self.inner, "_encode_pair", None)
@@ -208,6 +225,7 @@ class HarnessLLM:
     def _loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         if not pairs:
             return []
+        self.check_no_thought([prompt for prompt, _ in pairs])
         unique = list(dict.fromkeys(pairs))
         requests = [self._instance("loglikelihood", pair, i) for i, pair in enumerate(unique)]
         answers = self.inner.loglikelihood(requests)

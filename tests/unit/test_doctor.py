@@ -491,6 +491,10 @@ def test_chat_templates(tiny: Callable[..., Any]) -> None:
     assert has(look("chat template", asked), "problem", "no system role")
     broken = run_of(model_args=tiny(template="{{ raise_exception('never') }}"), chat=True)
     assert "cannot be rendered" in one("chat template", broken).seen
+    thinking = tiny(template=CHAT + "<think>\n")
+    assert has(look("chat template", run_of(model_args=thinking, chat=True)), "problem", "opens a thought")  # fmt: skip
+    words = run_of(model_args={**thinking, "readout": "sampled"}, chat=True)
+    assert one("chat template", words).level == "ok"
 
 
 def test_chat_templates_of_servers() -> None:
@@ -556,10 +560,17 @@ def test_lm_evals_api_clients(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_echoed_log_probabilities() -> None:
-    good = {"token_logprobs": [None, -1.0, -2.0], "top_logprobs": [None, {"a": -1}, {"b": -2}]}
-    assert endpoint.echoes({"choices": [{"logprobs": good}]})
-    assert not endpoint.echoes({"choices": [{"logprobs": None}]})
-    assert not endpoint.echoes(None)
+    good = {
+        "tokens": ["Hi", " you", "!"],
+        "token_logprobs": [None, -1.0, -2.0],
+        "top_logprobs": [None, {"a": -1}, {"b": -2}],
+    }
+    assert endpoint.echoes({"choices": [{"text": "", "logprobs": good}]}, "Hi you")
+    assert not endpoint.echoes({"choices": [{"text": "", "logprobs": good}]}, "Hi she")
+    null = {**good, "token_logprobs": [None, None, None]}
+    for logprobs in (None, null, {**good, "top_logprobs": None}):
+        assert not endpoint.echoes({"choices": [{"text": "", "logprobs": logprobs}]}, "Hi you")
+    assert not endpoint.echoes(None, "Hi you")
 
 
 @pytest.mark.parametrize(
@@ -576,7 +587,7 @@ def test_our_own_client(
     probe: dict[str, Any], level: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"models": ["m", "n"], "served": True, "echo": False, "top_logprobs": 20, "json_schema": True,
-             "readout": "top_logprobs", "seconds": 0.2, "problem": ""}  # fmt: skip
+             "readout": "top_logprobs", "seconds": 0.2, "problem": "", "no_echo": "", "no_top": ""}  # fmt: skip
     llm = SimpleNamespace(probe=lambda: SimpleNamespace(**{**known, **probe}))
     seen: list[Any] = []
     monkeypatch.setattr(load, "load_llm", lambda settings: seen.append(settings) or llm)

@@ -11,6 +11,8 @@ from pluralism_eval.secrets import is_secret_name, secret_in_url
 
 OPENAI = "https://api.openai.com/v1"
 KINDS = ("chat", "completions")
+UNNAMED = "unnamed"
+"""In ``served_as``: replies that name no model."""
 ANSWER_FIELDS = ("extra", "omit", "top_logprobs", "max_length", "tokenizer")
 """Besides model, base_url and api: what an answer may depend on."""
 
@@ -29,7 +31,7 @@ class ApiSettings:
     concurrency: int = 16
     """Requests in flight."""
     timeout: float = 120.0
-    """Seconds until a request is given up and tried again."""
+    """Seconds until a request is given up and tried again; a reply that is still arriving then is an error."""
     max_retries: int = 8
     """Of requests that failed for a passing reason (408, 409, 429, 5xx, no connection)."""
     requests_per_minute: float | None = None
@@ -40,7 +42,8 @@ class ApiSettings:
     price_out: float | None = None
     """Money for a million new tokens."""
     spend_limit: float | None = None
-    """Money that a run may spend; no request is sent that could exceed it."""
+    """Money that a run may spend; no request is sent that could exceed it. What a server answered without saying
+    its tokens, and what it did not answer in time, counts with the most that it may have cost."""
     cache: bool = True
     """False: nothing is kept and everything asked anew, for servers whose weights change under one name."""
     batch: bool = False
@@ -62,7 +65,9 @@ class ApiSettings:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """More request parameters, such as ``reasoning_effort``."""
     served_as: tuple[str, ...] = ()
-    """Other names under which the server may say that the model answered."""
+    """Other names under which the server may say that the model answered; ``unnamed``: it says none."""
+    extra_headers_from_env: Mapping[str, Any] = field(default_factory=dict)
+    """Header → the environment variable that holds its value: ``{"X-Team": "TEAM_KEY"}``."""
 
     @property
     def limit_name(self) -> str:

@@ -9,32 +9,40 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from threading import local
 from typing import Any
 
 from pluralism_eval import progress
+from pluralism_eval.api.bodies import (
+    Call,
+    answered_by,
+    error_code,
+    joined,
+    same_model,
+    tokens_used,
+    unusable,
+    words,
+)
 from pluralism_eval.api.counts import Counts
 from pluralism_eval.api.limits import Budget, SpendLimit, TokenBucket
 from pluralism_eval.api.replies import Reply, read_reply, refused_reply
-from pluralism_eval.api.settings import UNNAMED, ApiSettings
+from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.api.transport import HOPELESS, MAX_REPLY, Exchange, Rejected, Stop, http_client
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.secrets import redact, remember
+from pluralism_eval.secrets import remember
 
+__all__ = ["PATHS", "Api", "Call", "Fatal", "Rejected"]
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _ASKED = 3
 """Times that a reply which cannot be used is asked for again, the first included."""
 _FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
-_SNAPSHOT = re.compile(r"-(19|20)\d\d(-?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])$")
-"""How names of dated snapshots end: -2024-08-06, -20240806."""
 _SHOWN = 10
 _SHORTEST_KEY = 8  # a shorter one may be an ordinary word
 
@@ -44,34 +52,6 @@ log = logging.getLogger(__name__)
 
 class Fatal(PluralismError):
     """No further request can succeed: a wrong key, no such model, no money."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request."""
-
-    kind: str
-    """``chat`` or ``completions``."""
-    body: Mapping[str, Any]
-    sample: int = 0
-    """Tells equal requests apart that want different samples."""
-    needs_first: bool = False
-    """The likeliest first tokens are what is wanted."""
-
-    @property
-    def n(self) -> int:
-        return int(self.body.get("n") or 1)
-
-    @property
-    def new_tokens(self) -> int:
-        """The most that may be generated."""
-        limit = self.body.get("max_tokens", self.body.get("max_completion_tokens"))
-        return self.n * int(limit or 0)
-
-    def prompt_tokens(self) -> int:
-        """An estimate on the high side: two characters a token."""
-        texts = self.body.get("messages") or [{"content": self.body.get("prompt")}]
-        return sum(len(str(turn["content"])) for turn in texts) // 2 + 8
 
 
 class Api:
@@ -177,10 +157,10 @@ class Api:
                 return [model.id for model in self.client.models.list().data]
         except APIStatusError as error:
             if error.status_code in (401, 403):
-                raise Fatal(self._words(error)) from None
+                raise Fatal(words(self.settings, error)) from None
             return None
         except OpenAIError as error:
-            raise Fatal(self._words(error)) from None
+            raise Fatal(words(self.settings, error)) from None
         except (ValueError, AttributeError):
             return None
 
@@ -220,7 +200,11 @@ class Api:
         """Kept replies by key; one that another model wrote (kept by an older version) is asked anew."""
         found = self.store.get(list(places))
         asked = {key: str(calls[places[key][0]].body["model"]) for key in found}
-        ours = {k: r for k, r in found.items() if self._is_ours(_name(r), asked[k])}
+        ours = {
+            k: r
+            for k, r in found.items()
+            if same_model(answered_by(r), asked[k], self.settings.served_as)
+        }
         self.counts.add("wrong_model", len(found) - len(ours))
         return ours
 
@@ -321,7 +305,7 @@ class Api:
                 break
             self.counts.add(problem)
         if raw is not None and problem in ("wrong_model", "no_choices"):
-            raise Rejected(self._unusable(problem, call, raw))
+            raise Rejected(unusable(_ASKED, problem, call, raw))
         return raw
 
     def one_by_one(self, key: str, call: Call, refusal: Rejected | None = None) -> Reply:
@@ -347,11 +331,11 @@ class Api:
             self._n_refused = True
             log.warning("%s refuses n: choices are asked one by one", self.settings.base_url)
         self.counts.add("asked_one_by_one", call.n)
-        return self.keep(key, call, _joined(found))
+        return self.keep(key, call, joined(found))
 
     def problem(self, call: Call, raw: Mapping[str, Any]) -> str:
         """Why a reply cannot be used, by the name of its count; empty if it can."""
-        if not self._is_ours(_name(raw), str(call.body["model"])):
+        if not same_model(answered_by(raw), str(call.body["model"]), self.settings.served_as):
             return "wrong_model"
         try:
             reply = read_reply(raw, bool(call.body.get("echo")))
@@ -393,25 +377,25 @@ class Api:
                     ):  # the SDK leaves JSON that breaks off to us
                         self.counts.add("unreadable_bodies")
                         continue
-                    used = _tokens_used(raw.get("usage"), call)
+                    used = tokens_used(raw.get("usage"), call)
                     if used is not None:
                         exchange.end(self.budget.cost(*used))
                         self._tokens.correct(estimate, sum(used))
                     return raw
             raise Rejected(f"{self.settings.base_url}: its replies cannot be read as JSON")
         except APIStatusError as error:
-            if _code(error) in _FILTERED:
+            if error_code(error) in _FILTERED:
                 return None
-            hopeless = error.status_code in (401, 403, 404) or _code(error) in HOPELESS
+            hopeless = error.status_code in (401, 403, 404) or error_code(error) in HOPELESS
             if hopeless or 300 <= error.status_code < 400:
-                raise Fatal(self._words(error, call)) from None
-            rejected = Rejected(self._words(error, call))
+                raise Fatal(words(self.settings, error, call)) from None
+            rejected = Rejected(words(self.settings, error, call))
             rejected.status = error.status_code
             raise rejected from None
         except APIConnectionError as error:
-            raise Rejected(self._words(error, call)) from None
+            raise Rejected(words(self.settings, error, call)) from None
         except OpenAIError as error:
-            raise Fatal(self._words(error, call)) from None
+            raise Fatal(words(self.settings, error, call)) from None
 
     def _create(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
         client = self.client
@@ -427,82 +411,3 @@ class Api:
         if not isinstance(loaded, dict):
             raise ValueError("no JSON object")
         return loaded
-
-    def _is_ours(self, said: str, asked: str) -> bool:
-        """Is ``said`` the model that was asked for, or one of ``served_as``?
-
-        A dated snapshot is its model: ``gpt-4o-2024-08-06`` answers for ``gpt-4o``, ``gpt-4o-mini`` does not.
-        """
-        names = (asked, *self.settings.served_as)
-        return (said or UNNAMED) in names or (bool(said) and _SNAPSHOT.sub("", said) in names)
-
-    def _unusable(self, problem: str, call: Call, raw: Mapping[str, Any]) -> str:
-        asked, said = call.body["model"], _name(raw)
-        if problem == "no_choices":
-            return f"{asked}: {_ASKED} replies held no choice"
-        where = "to llm_args (of a community: to its entry in the pool)"
-        if not said:
-            return (
-                f"asked for model {asked!r}, {_ASKED} replies named no model; if this server names none, add "
-                f"served_as={UNNAMED} {where}"
-            )
-        return (
-            f"asked for model {asked!r}, {said!r} answered {_ASKED} times; if that is the same one, add "
-            f"served_as={said} {where}"
-        )
-
-    def _words(self, error: Exception, call: Call | None = None) -> str:
-        """An SDK error in one line, with what to do about the common ones."""
-        s = self.settings
-        where = f"{s.base_url} ({call.body['model']})" if call else s.base_url
-        reason = redact(str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
-        status = getattr(error, "status_code", None)
-        if status in (401, 403):
-            there = "holds another key" if os.environ.get(s.api_key_variable) else "is not set"
-            return f"{where} refuses the key: {reason}. The variable {s.api_key_variable} {there}"
-        if status is not None and 300 <= status < 400:
-            there = redact(error.response.headers.get("location", "")[:200])  # type: ignore[attr-defined]
-            return (
-                f"{where} redirects to {there!r}, which is not followed: keys and prompts go to no other host. If "
-                "that is the server, set base_url to it"
-            )
-        if status == 404:
-            return f"{where}: {reason}. Check model and api={s.api} (completions or chat)"
-        return f"{where}: {type(error).__name__}: {reason}"
-
-
-def _name(raw: Mapping[str, Any]) -> str:
-    """Who says to have answered."""
-    return str(raw.get("model") or "")
-
-
-def _joined(raws: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Replies of one choice each as one reply."""
-    choices = [choice for raw in raws for choice in raw["choices"]]
-    usages = [raw.get("usage") for raw in raws]
-    kinds = ("prompt_tokens", "completion_tokens")
-    usage = {kind: sum(int((u or {}).get(kind) or 0) for u in usages) for kind in kinds}
-    return {
-        **raws[0],
-        "choices": [{**choice, "index": i} for i, choice in enumerate(choices)],
-        "usage": usage if all(usages) else None,
-    }
-
-
-def _tokens_used(usage: Any, call: Call) -> tuple[int, int] | None:
-    """(prompt, new) tokens as the server says; None where it says nothing sensible.
-
-    New tokens that it leaves out count as all that were allowed.
-    """
-    if not isinstance(usage, Mapping):
-        return None
-    sent, new = usage.get("prompt_tokens"), usage.get("completion_tokens", call.new_tokens)
-    counts = [c for c in (sent, new) if isinstance(c, int) and 0 <= c < 10**9]
-    return (counts[0], counts[1]) if len(counts) == 2 else None
-
-
-def _code(error: Any) -> str:
-    """The ``code`` of an error body."""
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error", body)
-    return str(inner.get("code") or inner.get("type") or "") if isinstance(inner, Mapping) else ""

@@ -321,7 +321,7 @@ class Api:
             try:
                 raw = self._tried(f"{key}-{i}", replace(call, body={**body, **seed}))
             except Rejected:
-                if refusal is not None and not found:
+                if refusal is not None and not found and not self._n_refused:
                     raise refusal from None
                 raise
             if raw is None:

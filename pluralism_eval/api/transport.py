@@ -58,7 +58,7 @@ class Exchange:
         """
         self.where, self.seconds, self.max_bytes = where, seconds, max_bytes
         self._budget, self._cost = budget, cost
-        self._open = False
+        self._open, self._until = False, 0.0
 
     def begin(self) -> None:
         """Sets the most that an attempt may cost aside. Raises Stop if the spending limit forbids it."""
@@ -68,6 +68,15 @@ class Exchange:
         except PluralismError as error:
             raise Stop(error) from None
         self._open = True
+        self._until = time.monotonic() + self.seconds
+
+    def check_time(self) -> None:
+        """Raises Stop if the attempt's seconds are over and its reply is still arriving."""
+        if self._open and time.monotonic() > self._until:
+            raise self.stop(
+                f"the reply was still arriving after timeout={self.seconds:g} seconds; raise timeout if the server "
+                "needs longer"
+            )
 
     def stop(self, why: str) -> Stop:
         return Stop(Rejected(f"{self.where}: {why}"))
@@ -83,6 +92,18 @@ def http_client(api: Api) -> Any:
     """The HTTP client that the SDK is given: every attempt passes the limits and the counts of ``api``."""
     from openai import DefaultHttpxClient
 
+    def watch(event: str, info: dict[str, Any]) -> None:
+        """Every read of a new connection looks at the clock first: headers may drip as well as bodies."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            stream = info["return_value"]
+            read = stream.read
+
+            def timed(*given: Any, **named: Any) -> Any:
+                api.current_exchange().check_time()
+                return read(*given, **named)
+
+            stream.read = timed
+
     class Bounded(DefaultHttpxClient):  # type: ignore[misc,unused-ignore]
         def send(self, request: Any, **options: Any) -> Any:
             exchange = api.current_exchange()
@@ -90,10 +111,9 @@ def http_client(api: Api) -> Any:
             api.requests.take()
             api.counts.add("requests")
             options |= {"stream": True, "follow_redirects": False}
-            until = time.monotonic() + exchange.seconds
+            request.extensions = {**request.extensions, "trace": watch}
             try:
-                response = _followed(super().send, request, options)
-                response = _whole(response, exchange, until)
+                response = _whole(_followed(super().send, request, options), exchange)
             except Stop:
                 api.counts.add("over_limit")
                 raise
@@ -139,10 +159,10 @@ def _same_host(here: Any, there: Any) -> bool:
     return upgraded or (here.scheme, here.port) == (there.scheme, there.port)
 
 
-def _whole(response: Any, exchange: Exchange, until: float) -> Any:
-    """The response with its body, read. Raises Stop: too large, too slow, or packed in another way."""
+def _whole(response: Any, exchange: Exchange) -> Any:
+    """The response with its body, read. Raises Stop: too large, or packed in another way."""
     try:
-        body = _body(response, exchange, until)
+        body = _body(response, exchange)
     finally:
         response.close()
     headers = [
@@ -155,18 +175,13 @@ def _whole(response: Any, exchange: Exchange, until: float) -> Any:
     )
 
 
-def _body(response: Any, exchange: Exchange, until: float) -> bytes:
+def _body(response: Any, exchange: Exchange) -> bytes:
     packed = response.headers.get("content-encoding", "identity").strip().lower()
     if packed not in ("identity", "gzip", ""):
         raise exchange.stop(f"the reply is packed as {packed[:40]!r}; only gzip was asked for")
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16) if packed == "gzip" else None
     found = bytearray()
     for part in response.iter_raw():
-        if time.monotonic() > until:
-            raise exchange.stop(
-                f"the reply was still arriving after timeout={exchange.seconds:g} seconds; raise timeout if "
-                "the server needs longer"
-            )
         room = exchange.max_bytes - len(found) + 1
         try:
             found += unpacker.decompress(part, room) if unpacker else part

@@ -40,6 +40,8 @@ class Community:
     """OpenAI-compatible server."""
     model: str = ""
     """Its name on the server."""
+    served_as: str = ""
+    """Other names under which the server may say that it answered, joined by commas; ``unnamed``: it says none."""
     api_key_variable: str = "OPENAI_API_KEY"
     persona: str = ""
     """System instruction of a prompted community."""
@@ -48,7 +50,8 @@ class Community:
     def place(self) -> tuple[str, ...]:
         """Communities of one place share an engine."""
         if self.base_url:
-            return ("served", self.base_url, self.api_key_variable)
+            names = (self.served_as,) if self.served_as else ()
+            return ("served", self.base_url, self.api_key_variable, *names)
         return (self.engine, self.base, self.base_revision)
 
 
@@ -62,8 +65,8 @@ _NEEDS: dict[str, set[str]] = {
 _MAY: dict[str, set[str]] = {
     "lora": {"base_revision", "revision", "sha256", "pickle"},
     "vllm": {"base_revision", "revision", "sha256", "pickle"},
-    "served": {"api_key_variable"},
-    "prompted": {"base", "base_revision", "base_url", "model", "api_key_variable"},
+    "served": {"api_key_variable", "served_as"},
+    "prompted": {"base", "base_revision", "base_url", "model", "api_key_variable", "served_as"},
 }
 
 

@@ -367,6 +367,7 @@ class Api:
 
         estimate = call.prompt_tokens() + call.new_tokens
         most = self.budget.cost(call.prompt_tokens(), call.new_tokens)
+        _ = self.client  # its own errors are no server's
         self._tokens.take(estimate)
         try:
             for _ in range(self.settings.max_retries + 1):

@@ -216,6 +216,10 @@ def _problems(entry: Mapping[str, Any]) -> list[str]:
         found.append(
             "base_url carries a user, password or key; put the key into api_key_variable's variable"
         )
+    elif entry.get("base_url") and set("?#") & set(str(entry["base_url"])):
+        found.append(
+            "base_url has a query: the paths of requests are added to it. Leave out ? and #"
+        )
     if not isinstance(entry.get("pickle", False), bool):
         found.append(f"pickle={entry['pickle']!r} must be true or false")
     return found

@@ -718,6 +718,17 @@ def test_a_folder_that_refuses_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert one("sqlite", run_of()).level == "skipped"
 
 
+def test_names_and_paths_that_no_file_system_takes(tmp_path: Path) -> None:
+    for path in (
+        tmp_path / ("x" * 300),
+        tmp_path / ("是" * 100) / "out",
+        tmp_path.joinpath(*["x" * 200] * 19),
+    ):
+        found = look("disk", run_of(output_path=path))
+        assert has(found, "problem", "bytes;"), found
+    assert not has(look("disk", run_of(output_path=tmp_path / ("x" * 200))), "problem", "bytes;")
+
+
 def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLURALISM_EVAL_CACHE", str(tmp_path))
     assert disk.lock_error(tmp_path) == ""

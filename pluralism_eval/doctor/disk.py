@@ -73,7 +73,7 @@ def space(run: Run) -> list[Finding]:
     found, free = [], []
     for name, path in places(run).items():
         base = existing(path)
-        reason = too_long(path, base) or why_unwritable(base)
+        reason = too_long(_given(run, name) or path, base) or why_unwritable(base)
         if reason:
             do = {
                 "cache": "PLURALISM_EVAL_CACHE=FOLDER",
@@ -92,6 +92,13 @@ def space(run: Run) -> list[Finding]:
             found.append(Finding(check, "warning", f"{shown}: tight", "make room"))
         free.append(shown)
     return found or [Finding(check, "ok", "; ".join(free))]
+
+
+def _given(run: Run, name: str) -> Path | None:
+    """The file that was named, where the place is its folder."""
+    if name == "output":
+        return run.asked.output_path
+    return Path(str(run.settings.transcript)) if name == "transcript" else None
 
 
 def too_long(path: Path, base: Path) -> str:

@@ -726,6 +726,8 @@ def test_names_and_paths_that_no_file_system_takes(tmp_path: Path) -> None:
     ):
         found = look("disk", run_of(output_path=path))
         assert has(found, "problem", "bytes;"), found
+    named = {"model_args": {"transcript": str(tmp_path / ("x" * 300))}}
+    assert has(look("disk", run_of(**named)), "problem", "transcript: ")
     assert not has(look("disk", run_of(output_path=tmp_path / ("x" * 200))), "problem", "bytes;")
 
 

@@ -93,14 +93,15 @@ def unusable(asked_times: int, problem: str, call: Call, raw: Mapping[str, Any])
     asked, said = call.body["model"], answered_by(raw)
     if problem == "no_choices":
         return f"{asked}: {asked_times} replies held no choice"
+    times = "once" if asked_times == 1 else f"{asked_times} times"
     where = "to llm_args (of a community: to its entry in the pool)"
     if not said:
         return (
-            f"asked for model {asked!r}, {asked_times} replies named no model; if this server names none, add "
+            f"asked for model {asked!r}, the server named no model {times}; if it never does, add "
             f"served_as={UNNAMED} {where}"
         )
     return (
-        f"asked for model {asked!r}, {said!r} answered {asked_times} times; if that is the same one, add "
+        f"asked for model {asked!r}, {said!r} answered {times}; if that is the same one, add "
         f"served_as={said} {where}"
     )
 

@@ -34,6 +34,7 @@ from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm import embedded, load
 from pluralism_eval.llm.linear import copied
 from tests.openai_server import Offer, Reply, Scripted, Server, serve
+from tests.openai_server.wire import blanks, raw_server, redirecting
 
 VK, OVERTON = "pluralism_steerable_vk", "pluralism_overton_nli"
 ADAPTER = Path(adapters.__file__).parent / "embedded" / "adapters" / "news_left"
@@ -748,3 +749,9 @@ def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "file_system", lambda folder: "ext4")
     monkeypatch.setattr(disk, "write_seconds", lambda folder: 0.5)
     assert has(look("sqlite", run_of()), "warning", "500.0 ms")
+
+
+def test_the_doctor_follows_no_redirect_and_reads_no_endless_reply() -> None:
+    for behaviour, said in ((redirecting(lambda path: "http://127.0.0.1:9" + path), "redirects to"), (blanks, "more than 8,388,608 bytes")):  # fmt: skip
+        with raw_server(behaviour) as (url, _):
+            assert said in endpoint.ask(f"{url}/models", "NOBODY").reason

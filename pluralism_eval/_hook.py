@@ -6,7 +6,7 @@ off; ``pluralism-eval run`` works without it.
 
 What it must not do, and how that is held (tests/unit/test_hook.py): cost time at every start (no import beyond
 ``importlib.machinery``: ``typing`` and ``importlib.abc`` alone take longer than all the rest), keep Python or lm-eval
-from starting (a broken or half-removed install, errors of ours), change what lm-eval's modules are (their own loaders
+from starting (a broken or half-removed install, errors of ours, a foreign folder of our name that exits), change what lm-eval's modules are (their own loaders
 stay; zip files, reloading, subinterpreters), or act twice.
 """
 
@@ -51,7 +51,8 @@ def _then(function: str) -> None:
         from pluralism_eval import plugin
 
         getattr(plugin, function)()
-    except Exception as error:  # never break `import lm_eval`, but never hide it either
+    # never break `import lm_eval`, but never hide it either. A foreign folder of our name may even try to exit
+    except BaseException as error:
         print(f"pluralism-eval: its names are missing from lm-eval: {error!r}", file=sys.stderr)
 
 

@@ -7,6 +7,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +43,17 @@ def write_atomic(path: Path, content: str | bytes) -> Path:
             with suppress(OSError):
                 scratch.unlink(missing_ok=True)
     return path
+
+
+def cut_name(name: str, most: int = 180) -> str:
+    """``name``, for a file or folder; above ``most`` bytes it is cut, and ends with a hash of all of it.
+
+    File systems take 255 bytes, of which suffixes and dates need some.
+    """
+    data = name.encode(errors="surrogateescape")
+    if len(data) <= most:
+        return name
+    return f"{data[: most - 9].decode(errors='ignore')}-{sha256(data).hexdigest()[:8]}"
 
 
 @contextmanager

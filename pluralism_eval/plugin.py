@@ -127,12 +127,14 @@ def only_ours(tasks: Any) -> bool:
 
 
 def fit_trackers() -> None:
-    """Let lm-eval's W&B logger take runs of ours. Idempotent."""
+    """Let lm-eval's W&B logger take runs of ours, and its results a model's name of any length. Idempotent."""
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
     from lm_eval.loggers.wandb_logger import WandbLogger
 
-    from pluralism_eval.trackers import fit_wandb
+    from pluralism_eval.trackers import fit_names, fit_wandb
 
     fit_wandb(WandbLogger)
+    fit_names(GeneralConfigTracker)
 
 
 def record_hashes() -> None:

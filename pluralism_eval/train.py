@@ -226,8 +226,14 @@ def _base_perplexity(file: Path, model: Any, tokenizer: Any, texts: Sequence[str
 def _with_lora(model: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    from pluralism_eval.llm.linear import forget
+
     try:
-        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM"))
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM"))
+        forget(
+            model
+        )  # which layers are fast must not depend on whether the base was measured before
+        return model
     except ValueError as error:
         raise PluralismError(f"--base: PEFT has no LoRA defaults for it: {error}") from error
 

@@ -362,7 +362,8 @@ class CommunityPool:
         first = members[0]
         if first.base_url:
             endpoints = {c.name: Endpoint(c.model, c.base, c.persona) for c in members}
-            return ServedEngine(first.base_url, endpoints, first.api_key_variable)
+            names = tuple(name.strip() for name in first.served_as.split(",") if name.strip())
+            return ServedEngine(first.base_url, endpoints, first.api_key_variable, served_as=names)
         if first.engine == "prompted":
             personas = {c.name: c.persona for c in members}
             day = self._settings.chat_date

@@ -45,6 +45,7 @@ class ServedEngine:
         endpoints: Mapping[str, Endpoint],
         api_key_variable: str = "OPENAI_API_KEY",
         concurrency: int = 16,
+        served_as: tuple[str, ...] = (),
     ) -> None:
         """
         Args:
@@ -52,6 +53,7 @@ class ServedEngine:
             endpoints: community → endpoint.
             api_key_variable: environment variable with the key; servers without keys need none.
             concurrency: requests in flight.
+            served_as: other names under which the server may say that a community answered.
         """
         self._url, self._endpoints = base_url, dict(endpoints)
         # as the other engines: a community that ends at once says nothing. vLLM and SGLang know it
@@ -64,6 +66,7 @@ class ServedEngine:
                 api_key_variable=api_key_variable,
                 concurrency=concurrency,
                 timeout=600,
+                served_as=served_as,
             )
         )
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from urllib3.exceptions import HTTPError
 
 from pluralism_eval.api.replies import read_reply
 from pluralism_eval.doctor.findings import Finding, one_line
@@ -14,6 +18,10 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import openai_scores
 
 _TIMEOUT = (3.05, 15.0)  # seconds to connect, to answer
+_LONGEST = 30.0
+"""Seconds in which a reply must be whole."""
+_MOST = 2**23
+"""Bytes of a reply."""
 _KEYS = {
     "azure-openai-chat-completions": "AZURE_OPENAI_API_KEY",
     "anthropic-completions": "ANTHROPIC_API_KEY",
@@ -47,17 +55,34 @@ def ask(
 
     key = os.environ.get(variable)
     headers = dict(header or ({"Authorization": f"Bearer {key}"} if key else {}))
+    method = "GET" if body is None else "POST"
     try:
-        if body is None:
-            response = requests.get(url, headers=headers, timeout=_TIMEOUT)
-        else:
-            response = requests.post(url, headers=headers, json=body, timeout=_TIMEOUT)
-    except requests.RequestException as error:
+        with requests.request(
+            method, url, headers=headers, json=body, timeout=_TIMEOUT, stream=True, allow_redirects=False
+        ) as response:  # fmt: skip
+            content = _read(response)
+    except (requests.RequestException, OSError, HTTPError) as error:
         return Reply(0, None, type(error).__name__)
+    if content is None:
+        return Reply(0, None, f"more than {_MOST:,} bytes or {_LONGEST:g} seconds")
+    if response.is_redirect:
+        said = f"redirects to {response.headers['location'][:200]}; that is not followed"
+        return Reply(response.status_code, None, said)
+    text = content.decode(errors="replace")[:200]
     try:
-        return Reply(response.status_code, response.json(), response.text[:200])
-    except ValueError:
-        return Reply(response.status_code, None, response.text[:200])
+        return Reply(response.status_code, json.loads(content), text)
+    except (ValueError, RecursionError):
+        return Reply(response.status_code, None, text)
+
+
+def _read(response: Any) -> bytes | None:
+    """The body, unpacked; None if it is too large or takes too long."""
+    until, found = time.monotonic() + _LONGEST, b""
+    while part := response.raw.read1(2**16, decode_content=True):
+        found += part
+        if len(found) > _MOST or time.monotonic() > until:
+            return None
+    return found
 
 
 def served_names(url: str, variable: str, header: Any = None) -> tuple[list[str] | None, Reply]:
@@ -177,6 +202,15 @@ def echoes(body: Any, text: str) -> bool:
         return False
 
 
+def _extra_headers(args: Mapping[str, Any], variable: str) -> dict[str, str]:
+    """Of ``extra_headers_from_env``, with the key's; empty where there are none. The run says which are not set."""
+    given = args.get("extra_headers_from_env")
+    named = given if isinstance(given, Mapping) else {}
+    found = {str(name): os.environ.get(str(of), "") for name, of in named.items()}
+    key = os.environ.get(variable)
+    return {"Authorization": f"Bearer {key}"} | found if found and key else found
+
+
 def _of_openai(run: Run) -> list[Finding]:
     """``llm=openai``: what its own probe finds."""
     from pluralism_eval.llm.load import load_llm
@@ -186,7 +220,8 @@ def _of_openai(run: Run) -> list[Finding]:
     url = str(s.llm_args.get("base_url") or "https://api.openai.com/v1")
     if "api.openai.com" in url and not os.environ.get(variable):
         return [Finding(check, "problem", f"{variable} is not set", f"export {variable}=...")]
-    names, reply = served_names(url, variable)
+    headers = _extra_headers(s.llm_args, variable)
+    names, reply = served_names(url, variable, headers)
     broken = unreachable(check, url, variable, reply)
     if broken:
         return broken

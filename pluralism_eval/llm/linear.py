@@ -55,6 +55,11 @@ def _leave(layers: Sequence[_Layer]) -> None:
         layer.__dict__.pop("forward", None)
 
 
+def forget(model: Any) -> None:
+    """To be called when layers of ``model`` were wrapped or added, as PEFT does: they are read anew."""
+    bare(model).__dict__.pop("_pluralism_linear", None)
+
+
 def copied(weights: float) -> float:
     """Bytes that so many bytes of float32 weights take up a second time, in oneDNN's order; 0 where they are not."""
     return weights if onednn.available() and weights <= _SHARE * ram.total() else 0.0

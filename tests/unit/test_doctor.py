@@ -34,6 +34,7 @@ from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm import embedded, load
 from pluralism_eval.llm.linear import copied
 from tests.openai_server import Offer, Reply, Scripted, Server, serve
+from tests.openai_server.wire import blanks, raw_server, redirecting
 
 VK, OVERTON = "pluralism_steerable_vk", "pluralism_overton_nli"
 ADAPTER = Path(adapters.__file__).parent / "embedded" / "adapters" / "news_left"
@@ -729,6 +730,19 @@ def test_a_folder_that_refuses_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert one("sqlite", run_of()).level == "skipped"
 
 
+def test_names_and_paths_that_no_file_system_takes(tmp_path: Path) -> None:
+    for path in (
+        tmp_path / ("x" * 300),
+        tmp_path / ("是" * 100) / "out",
+        tmp_path.joinpath(*["x" * 200] * 19),
+    ):
+        found = look("disk", run_of(output_path=path))
+        assert has(found, "problem", "bytes;"), found
+    named = {"model_args": {"transcript": str(tmp_path / ("x" * 300))}}
+    assert has(look("disk", run_of(**named)), "problem", "transcript: ")
+    assert not has(look("disk", run_of(output_path=tmp_path / ("x" * 200))), "problem", "bytes;")
+
+
 def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLURALISM_EVAL_CACHE", str(tmp_path))
     assert disk.lock_error(tmp_path) == ""
@@ -746,3 +760,9 @@ def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "file_system", lambda folder: "ext4")
     monkeypatch.setattr(disk, "write_seconds", lambda folder: 0.5)
     assert has(look("sqlite", run_of()), "warning", "500.0 ms")
+
+
+def test_the_doctor_follows_no_redirect_and_reads_no_endless_reply() -> None:
+    for behaviour, said in ((redirecting(lambda path: "http://127.0.0.1:9" + path), "redirects to"), (blanks, "more than 8,388,608 bytes")):  # fmt: skip
+        with raw_server(behaviour) as (url, _):
+            assert said in endpoint.ask(f"{url}/models", "NOBODY").reason

@@ -145,6 +145,24 @@ def test_a_broken_install_keeps_neither_python_nor_lm_eval_from_starting(
     assert bool(done.stderr) == bool(said)
 
 
+@pytest.mark.parametrize(
+    "raised", ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()", "BaseException()"]
+)
+@pytest.mark.parametrize("at", ["__init__.py", "_hook.py", "plugin.py"])
+def test_a_foreign_folder_of_our_name_stops_neither_python_nor_lm_eval(
+    site: Path, tmp_path: Path, at: str, raised: str
+) -> None:
+    foreign = Path(
+        shutil.copytree(site / "pluralism_eval", tmp_path / "foreign" / "pluralism_eval")
+    )
+    (foreign / at).write_text(f"raise {raised}\n")
+    first = f"sys.path.insert(0, {str(foreign.parent)!r}); site.addsitedir({str(site)!r})\n"
+    done = python(first + "import lm_eval.models; print(lm_eval.models.value)")
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    said = f"its names are missing from lm-eval: {raised}"
+    assert (said in done.stderr) == (at == "plugin.py")
+
+
 def test_an_error_of_ours_is_said_once_and_lm_eval_goes_on(site: Path) -> None:
     (site / "pluralism_eval" / "plugin.py").write_text("def register_models(): 1 / 0\n")
     done = python("import lm_eval.models; print(lm_eval.models.value)", site)

@@ -16,7 +16,7 @@ from pluralism_eval.communities.engine import Job, Sampling
 from pluralism_eval.communities.served import Endpoint, ServedEngine
 from pluralism_eval.communities.spread import Said, compare
 from pluralism_eval.errors import PluralismError
-from tests.openai_server import Reply, serve
+from tests.openai_server import Offer, Reply, Scripted, Server, serve
 
 
 def jobs(n: int, community: str = "a") -> list[Job]:
@@ -177,3 +177,16 @@ def test_a_message_has_at_least_one_token_where_the_server_can_be_told_so(knows:
         engine.prove(["a"])
         list(engine.generate(jobs(2), Sampling(7)))
     assert {body.get("min_tokens") for body in bodies} == {1 if knows else None}
+
+
+def test_a_community_is_proved_by_its_own_name_or_one_that_its_pool_allows() -> None:
+    offer = Offer(
+        models=("m", "base"), snapshots={"m": "other", "base": "other"}, extra=("min_tokens",)
+    )
+    with Server(Scripted(), offer) as server:
+        with pytest.raises(PluralismError, match=r"'other' answered once.*served_as=other"):
+            ServedEngine(server.url, {"a": Endpoint("m", "base")}).prove(["a"])
+        with pytest.raises(PluralismError, match="dead community LMs"):  # read, and compared
+            ServedEngine(server.url, {"a": Endpoint("m", "base")}, served_as=("other",)).prove(
+                ["a"]
+            )

@@ -177,7 +177,7 @@ def test_the_hook_file_is_one_import_that_cannot_fail() -> None:
     text = (ROOT / "pluralism_eval" / "_hook.pth").read_text()
     assert (
         text
-        == 'import sys; exec("try:\\n import pluralism_eval._hook\\nexcept Exception:\\n pass")\n'
+        == 'import sys; exec("try:\\n import pluralism_eval._hook\\nexcept BaseException:\\n pass")\n'
     )
 
 

@@ -26,6 +26,7 @@ from pluralism_eval.behind import Behind
 from pluralism_eval.cache import digest
 from pluralism_eval.distribution import read
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.recorded import TRANSCRIPT, file_sha256
 from pluralism_eval.schema import Answer, Query
 from pluralism_eval.secrets import without_secrets
 from pluralism_eval.transcript import Transcript
@@ -183,6 +184,7 @@ class CompositeLM(Rounds):
         rendered = [
             requests.render_direct(r, self.llm, bool(self.settings.chat)) for r in requests_
         ]
+        self.llm.check_no_thought([r.args[0] for r in rendered])
         results: list[tuple[float, bool]] = self.inner.loglikelihood(rendered)
         readouts.check_logprobs(self.llm.name, [[float(value)] for value, *_ in results])
         self.llm.count([r.args[0] for r in rendered])
@@ -220,7 +222,7 @@ class CompositeLM(Rounds):
 
     @property
     def tokenizer_name(self) -> str:
-        return f"pluralism-eval/{self.method}/{digest([self.llm.name, __version__])[:16]}"
+        return f"pluralism-eval/{self.method}/{digest([self.llm.identity, self.settings.chat_date, __version__])[:16]}"
 
     def set_cache_hook(self, cache_hook: Any) -> None:
         """``--use_cache``: lm-eval's cache knows neither model nor doc, so ours takes its place."""
@@ -240,7 +242,15 @@ class CompositeLM(Rounds):
         exported = self.settings.messages if self._pool and self._pool.exported else None
         communities = self._pool.identity() if self._pool else []
         return digest(
-            [__version__, self.method, s, self.llm.name, self.prompts.texts, communities, exported]
+            [
+                __version__,
+                self.method,
+                s,
+                self.llm.identity,
+                self.prompts.texts,
+                communities,
+                exported,
+            ]
         )
 
     def get_model_info(self) -> dict[str, Any]:
@@ -260,12 +270,14 @@ class CompositeLM(Rounds):
             **self._cloze(),
             "seed": self.settings.seed,
             "communities": self._pool.identity() if self._pool else [],
+            "llm_identity": self.llm.identity,
             "llm_commit": getattr(getattr(self.inner, "config", None), "_commit_hash", None),
             "base_commits": self._pool.base_commits() if self._pool else {},
             "liveness": self._pool.proofs() if self._pool else {},
             "weights": self.weights,
             "fingerprint": self.fingerprint(),
             "transcript": str(self.transcript.path),
+            TRANSCRIPT: file_sha256(self.transcript.path),
             "rates": self.transcript.rates(),
             "usage": self.usage(),
         }

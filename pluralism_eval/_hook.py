@@ -1,12 +1,12 @@
 """Lets the released lm-eval find our models and tasks by name.
 
-``pluralism_eval_hook.pth`` imports this file at interpreter start. It installs a finder that waits for five modules of
+``pluralism_eval_hook.pth`` imports this file at interpreter start. It installs a finder that waits for six modules of
 lm-eval; nothing else is imported or changed until lm-eval itself is imported. ``PLURALISM_EVAL_NO_HOOK=1`` turns it
 off; ``pluralism-eval run`` works without it.
 
 What it must not do, and how that is held (tests/unit/test_hook.py): cost time at every start (no import beyond
 ``importlib.machinery``: ``typing`` and ``importlib.abc`` alone take longer than all the rest), keep Python or lm-eval
-from starting (a broken or half-removed install, errors of ours), change what lm-eval's modules are (their own loaders
+from starting (a broken or half-removed install, errors of ours, a foreign folder of our name that exits), change what lm-eval's modules are (their own loaders
 stay; zip files, reloading, subinterpreters), or act twice.
 """
 
@@ -21,6 +21,7 @@ AFTER = {
     "lm_eval.models": "register_models",
     "lm_eval.tasks.manager": "register_tasks",
     "lm_eval.config.evaluate_config": "index_ours_alone",
+    "lm_eval.loggers.evaluation_tracker": "record_hashes",
     "lm_eval.loggers.wandb_logger": "fit_trackers",
 }
 """Module → the function of ``pluralism_eval.plugin`` that runs after it."""
@@ -50,7 +51,8 @@ def _then(function: str) -> None:
         from pluralism_eval import plugin
 
         getattr(plugin, function)()
-    except Exception as error:  # never break `import lm_eval`, but never hide it either
+    # never break `import lm_eval`, but never hide it either. A foreign folder of our name may even try to exit
+    except BaseException as error:
         print(f"pluralism-eval: its names are missing from lm-eval: {error!r}", file=sys.stderr)
 
 

@@ -57,7 +57,9 @@ class AnswerCache:
         return {name: _from_dict(found[key]) for name, key in keys.items() if key in found}
 
     def save(self, queries: Sequence[Query], answers: Mapping[str, Answer]) -> None:
-        self._store.put({key: answers[name] for name, key in self._keys(queries).items()})
+        """Keeps the answers, but for those that a server's replies did not show: the next run asks again."""
+        keys = self._keys(queries)
+        self._store.put({k: answers[name] for name, k in keys.items() if _is_shown(answers[name])})
 
     def _keys(self, queries: Sequence[Query]) -> dict[str, str]:
         """Query key → key in the store, for those whose answer is not sampled."""
@@ -67,6 +69,10 @@ class AnswerCache:
         content = fields_of(query)
         del content["key"], content["doc_id"]
         return digest([self._fingerprint, content])
+
+
+def _is_shown(answer: Answer) -> bool:
+    return not any(s.scores.unread and not s.scores.replies for s in answer.sent if s.scores)
 
 
 def _from_dict(row: Mapping[str, Any]) -> Answer:

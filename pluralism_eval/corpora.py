@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,11 @@ import yaml
 from pluralism_eval.cache import digest
 from pluralism_eval.communities import asking
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import leads_out, open_regular
+from pluralism_eval.json_files import loads
 from pluralism_eval.prompts import Prompts
+
+log = logging.getLogger(__name__)
 
 HELD_OUT_EVERY = 6
 FEWEST_PIECES = 2 * HELD_OUT_EVERY
@@ -25,6 +29,7 @@ SITUATION = "Please comment on the following situation: {}"
 """How the Overton task's queries put a situation."""
 CULTUREBANK = "culturebank"
 CULTUREBANK_ID = "SALT-NLP/CultureBank"
+_FILE_BYTES = 2 << 30
 CONTINENTS = ("asia", "africa", "europe", "northamerica", "southamerica")
 
 
@@ -116,9 +121,17 @@ def _read(source: str, column: str, split: str) -> tuple[list[Piece], dict[str, 
         found = sorted(path.rglob("*.txt"))
         if not found:
             raise PluralismError(f"corpus {source!r}: the folder has no .txt file")
-        texts = [_text(file) for file in found]
+        own = [file for file in found if file.is_file() and not leads_out(file, path)]
+        foreign = len(found) - len(own)
+        if foreign:
+            log.warning(
+                "corpus %r: %d files are left out, e.g. %s: links that lead out of the folder, or no regular files",
+                source, foreign, next(file for file in found if file not in own).name,
+            )  # fmt: skip
+        texts = [_text(file) for file in own]
         filled = [text for text in texts if text.strip()]
-        return _plain(filled), _counted("empty files", len(texts) - len(filled)), "unknown"
+        left_out = _counted("empty files", len(texts) - len(filled))
+        return _plain(filled), left_out | _counted("links out of the folder", foreign), "unknown"
     if path.is_file() and path.suffix in (".jsonl", ".json"):
         return _pieces(source, _json_lines(source, _text(path)), column), {}, "unknown"
     if path.is_file():
@@ -135,15 +148,20 @@ def _counted(reason: str, count: int) -> dict[str, int]:
 
 def _text(path: Path) -> str:
     try:
-        data = path.read_bytes()
-        if b"\0" in data:
-            raise PluralismError(f"corpus {str(path)!r} is binary; UTF-8 text is needed")
-        return data.decode("utf-8-sig")
+        with open_regular(path, _FILE_BYTES) as file:
+            blocks: list[bytes] = []
+            while block := file.read(1 << 20):
+                if b"\0" in block:
+                    raise PluralismError(f"corpus {str(path)!r} is binary; UTF-8 text is needed")
+                blocks.append(block)
+        return b"".join(blocks).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PluralismError(
             f"corpus {str(path)!r} is not UTF-8 (byte {error.start}); convert it, or it is no text"
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, PluralismError):
+            raise
         raise PluralismError(f"corpus {str(path)!r} cannot be read: {error}") from error
 
 
@@ -153,7 +171,7 @@ def _json_lines(source: str, text: str) -> list[Any]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            rows.append(loads(line))
         except ValueError as error:
             raise PluralismError(
                 f"corpus {source!r}, line {number} is not JSON ({error}); JSON Lines are needed"

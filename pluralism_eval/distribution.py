@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,6 +15,8 @@ ABOVE_0 = 0.01
 _MOST = 1e300
 TIE = 1e-12
 """Probabilities that differ by no more are equal: what averaging in another order may change."""
+_EXACT_SUM = 1e-13
+"""A sum this near to 1 is rounding; numpy's samplers refuse what exceeds 1 by 1e-12."""
 
 
 def normalise(logprobs: Sequence[float]) -> tuple[list[float], float]:
@@ -106,6 +109,13 @@ def read(logprobs: Sequence[float]) -> tuple[list[float], float]:
     return (distribution, mass) if mass > 0 else (uniform(len(logprobs)), 0.0)
 
 
+def rescaled(values: Sequence[float]) -> list[float]:
+    """``values`` divided by their sum; what sums to 1 already (±1e-13) stays to the bit."""
+    total = math.fsum(values)
+    scale = 1.0 if abs(total - 1) <= _EXACT_SUM else total
+    return [float(value) / scale for value in values]
+
+
 def uniform(n: int) -> list[float]:
     """[n] all alike."""
     return [1 / n] * n
@@ -118,7 +128,7 @@ def modes(distribution: Sequence[float]) -> list[int]:
 
 
 def likeliest(distribution: Sequence[float], draw: int = 0) -> int:
-    """Index of the largest probability; of equal ones the one that ``draw`` ≥ 0 picks, 0 the first.
+    """Index of the largest probability; of equal ones (±1e-12) the one that ``draw`` ≥ 0 picks, 0 the first.
 
     The first as a rule would favour option A, which is what some golds are: scores take a ``draw`` that
     differs from doc to doc (:func:`pluralism_eval.metrics.metric.tie_break`).
@@ -135,8 +145,19 @@ def check_weights(weights: Sequence[float]) -> None:
 
 
 def to_logprobs(distribution: Sequence[float], mass: float) -> tuple[float, ...]:
-    """Inverse of :func:`normalise`: log(d · mass), so that a result carries both."""
-    return tuple(math.log(p * mass) if p * mass > 0 else -math.inf for p in distribution)
+    """Inverse of :func:`normalise`: log(d · mass), so that a result carries both.
+
+    What is larger in ``distribution`` is larger here: neighbouring floats, whose logarithms are one float, are told
+    apart by its next.
+    """
+    logs = [math.log(p * mass) if p * mass > 0 else -math.inf for p in distribution]
+    ascending = sorted(range(len(logs)), key=lambda i: distribution[i])
+    for lower, i in pairwise(ascending):
+        if distribution[i] > distribution[lower] and -math.inf < logs[i] <= logs[lower]:
+            logs[i] = math.nextafter(logs[lower], math.inf)
+        elif distribution[i] == distribution[lower]:
+            logs[i] = logs[lower]
+    return tuple(logs)
 
 
 def entropy(distribution: Sequence[float]) -> float:

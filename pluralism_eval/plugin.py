@@ -127,12 +127,23 @@ def only_ours(tasks: Any) -> bool:
 
 
 def fit_trackers() -> None:
-    """Let lm-eval's W&B logger take runs of ours. Idempotent."""
+    """Let lm-eval's W&B logger take runs of ours, and its results a model's name of any length. Idempotent."""
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
     from lm_eval.loggers.wandb_logger import WandbLogger
 
-    from pluralism_eval.trackers import fit_wandb
+    from pluralism_eval.trackers import fit_names, fit_wandb
 
     fit_wandb(WandbLogger)
+    fit_names(GeneralConfigTracker)
+
+
+def record_hashes() -> None:
+    """Let lm-eval's results file say which samples belong to it, so that later changes are found. Idempotent."""
+    from lm_eval.loggers.evaluation_tracker import EvaluationTracker
+
+    from pluralism_eval.recorded import fit_tracker
+
+    fit_tracker(EvaluationTracker)
 
 
 def register() -> None:
@@ -141,3 +152,4 @@ def register() -> None:
     register_tasks()
     index_ours_alone()
     fit_trackers()
+    record_hashes()

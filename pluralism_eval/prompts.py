@@ -6,16 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from pluralism_eval import bounded
+from pluralism_eval.bounded_worker import environment
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.yaml_files import read_yaml
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(  # a file of prompts may be a stranger's
-    undefined=jinja2.StrictUndefined, keep_trailing_newline=False, autoescape=False
-)
 FILES = ("messages", "prompting", "moe", "modular_pluralism", "readouts", "entailment", "judge")
 
 _TEXT_ONLY = ("overton",)  # free text is not averaged over wordings
@@ -28,10 +25,12 @@ class Prompts:
         self.texts: dict[str, dict[str, str]] = {name: dict(_shipped(name)) for name in FILES}
         if override is not None:
             self._override(Path(override))
-        self._templates = {
-            (name, key): _ENVIRONMENT.from_string(text)
+        own = environment()
+        self._templates = {  # those of an override may be a stranger's: they are rendered within limits
+            (name, key): own.from_string(text)
             for name, entries in self.texts.items()
             for key, text in entries.items()
+            if _shipped(name).get(key) == text
         }
 
     def variants(self, method: str) -> int:
@@ -55,7 +54,9 @@ class Prompts:
         """
         key = f"{name}.{variant + 1}" if variant else name
         try:
-            return self._templates[method, key].render(**values).strip("\n")
+            if (method, key) in self._templates:
+                return str(self._templates[method, key].render(**values)).strip("\n")
+            return bounded.render(self.texts[method][key], values).strip("\n")
         except Exception as error:  # undefined, unsafe, or whatever else a template may raise
             raise PluralismError(
                 f"prompt {method}.{key}: {error}; available: {', '.join(sorted(values))}"
@@ -85,9 +86,10 @@ class Prompts:
                     )
                     continue
                 try:
-                    _ENVIRONMENT.parse(text)
+                    if text != self.texts[method].get(name):
+                        bounded.check_template(text)
                     self.texts[method][name] = text
-                except jinja2.TemplateSyntaxError as error:
+                except PluralismError as error:
                     problems.append(f"{method}.{name}: {error}")
         raise_all(f"prompts={str(path)!r}", problems)
 

@@ -13,13 +13,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from pluralism_eval import heartbeat
 from pluralism_eval.behind import Behind
 from pluralism_eval.usage import Usage
 
 T = TypeVar("T")
 M = TypeVar("M")
 R = TypeVar("R")
-_LONG = timedelta(weeks=52)  # one process may compute for hours while the others wait for it
+# one process may compute for hours while the others wait for it; who is gone, heartbeat.py notices
+_LONG = timedelta(weeks=52)
 
 
 class _Launch:
@@ -41,6 +43,7 @@ def join(rank: int, size: int) -> None:
         # what is exchanged is small and not on the device
         _launch.group = dist.new_group(backend="gloo", timeout=_LONG)
         _launch.rank, _launch.size = rank, size
+        heartbeat.start(rank, size, lambda value: _exchange("heartbeat", value))
 
 
 def is_first() -> bool:

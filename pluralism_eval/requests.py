@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.generation import LIMITS, normalised
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.presets import Preset
 from pluralism_eval.readouts import FROM_WORDS, decoding, generation
@@ -140,9 +141,13 @@ def text_queries(requests: Sequence[Any], settings: Settings, preset: Preset) ->
 def text_decoding(gen_kwargs: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
     """The generation settings of a response: the task's, with what the preset decides."""
     settings = dict(gen_kwargs)
+    given = normalised(gen_kwargs, 512)
     if preset.llm_temperature > 0 or preset.llm_max_tokens is not None:
-        limit = preset.llm_max_tokens or int(settings.get("max_gen_toks", 512))
-        settings |= decoding(preset.llm_temperature, limit, list(settings.get("until") or []))
+        limit = preset.llm_max_tokens or given["max_gen_toks"]
+        others = {name: value for name, value in settings.items() if name not in LIMITS}
+        return others | decoding(preset.llm_temperature, limit, given["until"])
+    if given["do_sample"]:  # a temperature alone says so
+        settings["do_sample"] = True
     return settings
 
 
@@ -246,19 +251,14 @@ def reserve(query: Query, llm: HarnessLLM) -> int:
         return max(llm.count_tokens(option) for option in query.choices) + 1
     if query.readout == "continuations":
         return max(llm.count_tokens(option) for option in query.options)
-    return _new_tokens(query.generation, llm)
+    return llm.new_tokens(query.generation)
 
 
 def reply_tokens(request: Any, llm: HarnessLLM) -> int:
     """:func:`reserve` of lm-eval's own request."""
     if request.request_type == "loglikelihood":
         return llm.count_tokens(request.args[1])
-    return _new_tokens(request.args[1], llm)
-
-
-def _new_tokens(gen_kwargs: Mapping[str, Any], llm: HarnessLLM) -> int:
-    default = getattr(llm.inner, "max_gen_toks", 256)
-    return int(gen_kwargs.get("max_gen_toks", gen_kwargs.get("max_new_tokens", default)))
+    return llm.new_tokens(request.args[1])
 
 
 def by_generation(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -12,8 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import recorded
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.files import check_inside
+from pluralism_eval.json_files import read_json, read_lines
+from pluralism_eval.prompt_texts import with_text_prompts, with_text_sent
 from pluralism_eval.secrets import without_secrets
+from pluralism_eval.yaml_files import is_file
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,7 @@ STUDY = "study.json"
 SCRATCH = ".saving-"
 """How the names of folders begin that hold a run which is not whole yet."""
 
+_TRANSCRIPT = re.compile(r"transcript_.+\.jsonl")
 _STAMP = re.compile(r"results_(.+)\.json")
 
 
@@ -85,42 +90,56 @@ class Run:
         return ", ".join(sorted({str(name or "authors") for name in given})) or "authors"
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path, within: Path | None = None, transcript: bool = True) -> Run:
     """The run in ``path``: a results file, or a folder that holds one run's newest one.
 
+    Args:
+        within: the folder that was given, if it is above ``path``. What the run names is read from there only.
+        transcript: False leaves it unread, for readers of samples alone.
+
     Raises:
-        PluralismError: nothing there, several runs, or files that cannot be read.
+        PluralismError: nothing there, several runs, files that cannot be read, or files that were changed
+            after the run (:mod:`pluralism_eval.recorded`).
     """
     file = _results_file(path)
     results = _json(file)
     if not isinstance(results, dict) or "results" not in results or "config" not in results:
         raise PluralismError(f"{file} is not a results file of lm-eval")
     results = without_secrets(results)  # lm-eval keeps all arguments of a model, keys among them
+    with as_written(file):
+        return _run(file, results, within or path, transcript)
+
+
+@contextmanager
+def as_written(*files: Path) -> Iterator[None]:
+    """Inside, fields of a run are used as this package writes them; where they are not, that is one error."""
     try:
-        return _run(file, results)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(error, PluralismError):
             raise
         raise PluralismError(
-            f"{file}, its samples or its transcript are not what lm-eval and this package write "
+            f"{', '.join(map(str, files[:3]))}{' ...' if len(files) > 3 else ''}, its samples or its transcript are not what lm-eval and this package write "
             f"({type(error).__name__}: {error}); they were changed, or are of another program"
         ) from error
 
 
-def _run(file: Path, results: dict[str, Any]) -> Run:
+def _run(file: Path, results: dict[str, Any], within: Path, transcript: bool) -> Run:
     stamp = _STAMP.fullmatch(file.name)
     samples = {}
     for found in sorted(file.parent.glob(f"samples_*_{stamp.group(1) if stamp else '*'}.jsonl")):
         task = found.name.removeprefix("samples_").rsplit("_", 1)[0]
-        rows = map(_sample, _lines(found))
-        samples[task] = sorted(rows, key=lambda sample: int(sample["doc_id"]))
+        lines = _lines(check_inside(found, file.parent))
+        recorded.check_samples(results, task, lines, found)
+        samples[task] = sorted(map(_sample, lines), key=lambda sample: int(sample["doc_id"]))
     config = results["config"]
     ours, study = config.get("pluralism", {}), _study(file)
     name = str(ours.get("method") or config.get("model") or file.parent.name)
     arguments = config.get("model_args") or {}
     pool = arguments.get("communities") if ours.get("communities") else None
     run = Run(
-        name, file, config, results["results"], samples, _transcript(config, file),
+        name, file, config, results["results"], samples,
+        _transcript(config, file, within) if transcript else [],
         llm=str(study.get("llm", {}).get("name") or ours.get("llm") or config.get("model_name") or ""),
         pool=str(pool or ""),
         seconds=study.get("seconds") or _seconds(results),
@@ -136,7 +155,10 @@ def _run(file: Path, results: dict[str, Any]) -> Run:
 def _study(file: Path) -> dict[str, Any]:
     """What a study left beside its run (``study.json``); {} where there is none."""
     marks = [folder / STUDY for folder in (file.parent, file.parent.parent)]
-    found: dict[str, Any] = next((_json(mark) for mark in marks if mark.is_file()), {})
+    mark = next((mark for mark in marks if mark.is_file()), None)
+    found: dict[str, Any] = _json(check_inside(mark, mark.parent)) if mark else {}
+    if mark:
+        recorded.check_study(mark, found)
     return found
 
 
@@ -163,6 +185,11 @@ def runs_below(path: Path) -> list[Path]:
     return list(newest.values())
 
 
+def runs_in(path: Path) -> list[Run]:
+    """All runs of :func:`runs_below`, read."""
+    return [read_run(file, path) for file in runs_below(path)]
+
+
 def _sample(row: dict[str, Any]) -> dict[str, Any]:
     """Scores as they were before JSON turned their tuples into lists."""
     if not isinstance(row["doc_id"], int) or not isinstance(row.get("doc", {}), dict):
@@ -170,6 +197,8 @@ def _sample(row: dict[str, Any]) -> dict[str, Any]:
             f"a sample with doc_id {str(row['doc_id'])[:100]} and doc {str(row.get('doc'))[:100]}"
         )
     raw = ("doc", "arguments", "resps", "filtered_resps", "metrics")
+    if "arguments" in row:
+        row = {**row, "arguments": with_text_prompts(row["arguments"])}
     return {k: tuple(v) if isinstance(v, list) and k not in raw else v for k, v in row.items()}
 
 
@@ -189,38 +218,66 @@ def _results_file(path: Path) -> Path:
 
 def _below(path: Path) -> list[Path]:
     found = (file for file in path.rglob("results_*.json"))
-    return [f for f in found if not any(part.startswith(SCRATCH) for part in f.parts)]
+    whole = [f for f in found if not any(part.startswith(SCRATCH) for part in f.parts)]
+    return [check_inside(f, path) for f in whole]
 
 
-def _transcript(config: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
+def _transcript(config: Mapping[str, Any], file: Path, within: Path) -> list[dict[str, Any]]:
+    """Lines of the transcript, which lies beside the results or above, as lm-eval has a folder a model.
+
+    A file of a stranger must not choose what is read: not above ``within``, unless it is called as ours are.
+    """
     given = config.get("pluralism", {}).get("transcript")
     if not given:
         return []
     name = Path(given)
-    # a run that was moved keeps its transcript beside or above its results
-    places = [name, *(folder / name.name for folder in (file.parent, *list(file.parents)[1:3]))]
-    lines = next((_lines(place, appended=True) for place in places if place.is_file()), [])
+    places = [
+        folder / name.name
+        for i, folder in enumerate(file.parents[:3])
+        if i == 0 or folder.is_relative_to(within) or _TRANSCRIPT.fullmatch(name.name)
+    ]
+    place = next((place for place in places if place.is_file()), None)
+    if place is None:
+        if is_file(str(name)):
+            raise PluralismError(
+                f"{file} names the transcript {str(name)!r}, which is outside of the run's folder and is not read; "
+                f"if it is the run's own, copy it to {file.parent}"
+            )
+        log.warning("%s: its transcript %s is not there; copy it beside the results", file, name)
+        return []
+    known = config["pluralism"].get(recorded.TRANSCRIPT)
+    recorded.check_file(
+        check_inside(place, place.parent),
+        known,
+        "; or another run with the same transcript= wrote over it",
+    )
+    lines = _lines(place, appended=True)
     bad = [line for line in lines if not _is_line(line)]
     if bad:
         raise TypeError(f"a line of the transcript {name.name} is {str(bad[0])[:100]}")
-    return lines
+    return [with_text_sent(line) for line in lines]
 
 
 def _is_line(line: Any) -> bool:
-    named = isinstance(line, dict) and isinstance(line.get("task"), str)
-    return named and isinstance(line.get("doc_id"), int) and isinstance(line.get("sent", []), list)
+    if not isinstance(line, dict) or not isinstance(line.get("task"), str):
+        return False
+    sent, messages = line.get("sent", []), line.get("messages", [])
+    return (
+        isinstance(line.get("doc_id"), int)
+        and all(isinstance(rows, list) for rows in (sent, messages))
+        and all(isinstance(row, dict) for row in (*sent, *messages))
+        and all(isinstance(m.get(part), str) for m in messages for part in ("community", "text"))
+    )
 
 
 def _lines(path: Path, appended: bool = False) -> list[dict[str, Any]]:
     """Of a JSON Lines file; where lines were ``appended`` the last may break off, and is then left out."""
+    unfinished: list[bytes] = []
     try:
-        *lines, last = path.read_bytes().split(b"\n")
-        rows = [json.loads(line) for line in lines if line]
-        if last and not appended:
-            rows.append(json.loads(last))
-    except (OSError, ValueError, RecursionError) as error:
+        rows = list(read_lines(path, unfinished if appended else None))
+    except (OSError, ValueError) as error:
         raise PluralismError(f"{path} cannot be read as JSON lines: {error}") from error
-    if last and appended:  # by a run that was killed, or found no room
+    if unfinished:  # by a run that was killed, or found no room
         log.warning("%s: its last line breaks off and is left out; %d are whole", path, len(rows))
     return rows
 
@@ -261,6 +318,6 @@ class _Heard(logging.Handler):
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise PluralismError(f"{path} cannot be read as JSON: {error}") from error

@@ -114,7 +114,7 @@ class OptionScores:
     replies: tuple[str, ...] = ()
     """The LLM's words, where those were read."""
     unread: int = 0
-    """Of ``replies``, how many could not be read as an answer."""
+    """Of ``replies``, how many could not be read as an answer; without any, 1 where no option was seen."""
     unseen: float = 0.0
     """Probability of tokens that the server did not show, any of which may spell an option; in [0, 1]."""
     samples: int = 0

@@ -7,9 +7,7 @@ have logged, so a file and a run are scored by the same functions.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,18 +21,21 @@ from pluralism_eval.data.docs import (
     build_docs,
     chosen_nli,
     distribution_of,
+    kind_of,
     oddities,
     read_items,
 )
 from pluralism_eval.data.sources import short_name
-from pluralism_eval.distribution import modes, read
+from pluralism_eval.distribution import modes, read, to_logprobs
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.json_files import read_lines
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import Metric
 from pluralism_eval.metrics.statistics import mean_intervals, standard_error
-from pluralism_eval.metrics.summary import StandardError, interval
+from pluralism_eval.metrics.summary import Mean, StandardError, interval
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.presets import get_preset
+from pluralism_eval.recorded import check_beside
 from pluralism_eval.replies import parse_answer
 from pluralism_eval.results import Run
 
@@ -96,7 +97,7 @@ def score_file(
     common: dict[str, Any] = {"input": path.stem, "preset": preset}
     if task == "overton":
         common |= coverage.scoring(chosen_nli(nli, reading), nli_directions, reading)
-    items = _read(path)
+    items = _read(path, task)
     docs = build_docs(task, items, common, path.name)
     reasons: dict[int, str] = {}
     answers = []
@@ -129,7 +130,7 @@ def score_file(
     if tied:
         odd["tied_answers"] = tied
     return Scored(
-        path.stem, task, preset, samples, dict(Counter(map(_kind, reasons.values()))), odd
+        path.stem, task, preset, samples, dict(Counter(map(kind_of, reasons.values()))), odd
     )
 
 
@@ -138,18 +139,14 @@ def _tied(answer: Sequence[Sequence[Any]]) -> bool:
     return mass > 0 and len(modes(distribution)) > 1
 
 
-def _kind(reason: str) -> str:
-    """A reason without its values, so that equal kinds of failure are counted together."""
-    return re.sub(r"\[[^\]]*\]|'[^']*'|-?\b(?:\d[\d.e+-]*|nan|inf)\b", "…", reason)
-
-
-def _read(path: Path) -> list[Any]:
-    """Items of either format; lm-eval's samples become items with an answer."""
+def _read(path: Path, task: str) -> list[Any]:
+    """Items of either format; lm-eval's samples become items with an answer. Samples of another task are an error."""
     if path.suffix != ".jsonl":
         return read_items(path)
     try:
-        rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
-        items = [_item(row) for row in rows]
+        rows = list(read_lines(path))
+        others = {str(row["doc"].get("pluralism", {}).get("task", task)) for row in rows} - {task}
+        items = [_item(row) for row in rows] if not others else []
     except (
         OSError,
         AttributeError,
@@ -157,14 +154,18 @@ def _read(path: Path) -> list[Any]:
         TypeError,
         ValueError,
         IndexError,
-        RecursionError,
     ) as error:
         raise PluralismError(
             f"{str(path)!r} is not a file of lm-eval samples: {type(error).__name__} {error}. Expected "
             "samples_<task>_*.jsonl of a run with --log_samples"
         ) from error
+    if others:
+        raise PluralismError(
+            f"{str(path)!r} has samples of {', '.join(sorted(others))}, not of --task {task}; give the task that they are of"
+        )
     if not items:
         raise PluralismError(f"{str(path)!r} has no samples; at least one is needed")
+    check_beside(path, rows)
     return items
 
 
@@ -236,7 +237,9 @@ def _answer(task: str, item: Mapping[str, Any], doc: Mapping[str, Any], parsing:
         raise ValueError(
             f"pred_distribution {values} has {len(values)} numbers for {len(doc['letters'])} options"
         )
-    return [(math.log(p) if p > 0 else -math.inf, False) for p in values]
+    # the order of the given numbers: rescaling may make one of two neighbouring floats
+    logs = to_logprobs(item["pred_distribution"], 1 / math.fsum(item["pred_distribution"]))
+    return [(value, False) for value in logs]
 
 
 # ---------------------------------------------------------------------- summaries
@@ -335,7 +338,9 @@ def _summary(
             stderr = StandardError(metric.summary)(list(zip(clusters, items, strict=True)))
     else:
         values = [v for _, v in numbers]
-        n, value = len(values), fmean(values) if values else math.nan
+        # a setting that leaves labels out is about all docs, like the other scores of that setting
+        whole = isinstance(metric.summary, Mean) and metric.summary.number is not None
+        n, value = len(items) if whole else len(values), fmean(values) if values else math.nan
         if values:
             sd = math.sqrt(fmean((v - value) ** 2 for v in values))
         if known:

@@ -16,27 +16,28 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 _NAME = re.compile(
     r"(^|_)(token|((api)?key|secret|password|passwd|passphrase|credential|auth|authorization|header|cookie|bearer)s?)$",
     re.IGNORECASE,
 )
 _VOCABULARY = re.compile(
-    r"(^|_)(bos|eos|pad|unk|sep|cls|mask|begin|start|end|stop|first|last|next|new|prefix|suffix|special|image|audio|video)_token$",
+    r"(^|_)(bos|eos|pad|unk|sep|cls|mask|begin|start|end|stop|first|last|next|new|prefix|suffix|special|image|audio|video)_token$"
+    r"|^prompt_cache_key$",
     re.IGNORECASE,
 )
-"""Tokens of a vocabulary: ``eos_token``, ``think_end_token``."""
+"""Tokens of a vocabulary: ``eos_token``, ``think_end_token``; and a request parameter of OpenAI's."""
 _SHORTEST = 8  # a shorter value may be an ordinary word
 _HIDDEN = "***"
 _LOOKS = (
     (re.compile(r"\b(sk|gsk|xai|rk|pk)[-_][\w-]{16,}"), _HIDDEN),
     (re.compile(r"\b(hf|gh[oprsu]|npm|glpat|r8)[-_][A-Za-z0-9]{16,}"), _HIDDEN),
     (re.compile(r"\bgithub_pat_\w{16,}|\bxox[a-z]-[\w-]{16,}|\bAIza[\w-]{30,}|\bAKIA[A-Z0-9]{16}"), _HIDDEN),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), _HIDDEN),
+    (re.compile(r"\beyJ[\w-]{8,4000}\.[\w-]{8,}\.[\w-]*"), _HIDDEN),
     (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"), rf"\1{_HIDDEN}"),
     (re.compile(r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?\w+\s+)[^\s'\",;}]+"), rf"\1{_HIDDEN}"),
-    (re.compile(r"(?i)\b((?:x-[\w-]*(?:key|token|auth|secret)|api-key|(?:set-)?cookie)\s*:\s*)[^\s'\",;]+"), rf"\1{_HIDDEN}"),
+    (re.compile(r"(?i)\b((?:x-[\w-]{0,100}(?:key|token|auth|secret)|api-key|(?:set-)?cookie)\s*:\s*)[^\s'\",;]+"), rf"\1{_HIDDEN}"),
     (re.compile(r"(?<!\w)(\w+://)[^/\s\"'<>]+@"), rf"\1{_HIDDEN}@"),
 )  # fmt: skip
 _VALUE = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|\\+[\"'].{0,999}?\\+[\"']|\{[^{}]*\}|\[[^][]*\]|[^\s,;&)}\]\"']+"
@@ -50,6 +51,12 @@ _PAIRS = (
 )
 _ORDINARY = ("key", "keys")  # in text, these name anything
 _NOTHING = ("", "none", "null", "true", "false")
+_EMPTY = (*_NOTHING, "{}", "[]", "()")
+_MIXED = 20
+_PARAMETERS = ("code", "sig", "signature", "sas", "pass", "pwd", "jwt", "access", "session", "sid")
+"""Of addresses, besides the telling names: Azure's, signed URLs'."""
+_IN_QUERY = re.compile(r"(?:^|(?<=[&;?#]))([^=&;?#]{1,100})=([^&;#]*)")
+_WITH_QUERY = re.compile(r"(?<!\w)(\w{1,20}://[^\s\"'<>?#]{0,300}[?#])([^\s\"'<>,]+)")
 _told: set[str] = set()
 
 
@@ -65,12 +72,18 @@ def remember(value: str) -> None:
         _told.add(value)
 
 
+def _known() -> set[str]:
+    """Secrets by value: of this process's environment, and told ones."""
+    named = {v for n, v in os.environ.items() if len(v) >= _SHORTEST and is_secret_name(n)}
+    return named | _told
+
+
 def redact(text: str) -> str:
     """``text`` without secrets, see above."""
-    named = {v for n, v in os.environ.items() if len(v) >= _SHORTEST and is_secret_name(n)}
-    for value in sorted(named | _told, key=len, reverse=True):
+    for value in sorted(_known(), key=len, reverse=True):
         for form in {value, quote(value, safe=""), json.dumps(value)[1:-1]}:
             text = text.replace(form, _HIDDEN)
+    text = _WITH_QUERY.sub(_without_parameters, text)
     for look, shown in _LOOKS:
         text = look.sub(shown, text)
     for pair in _PAIRS:
@@ -100,7 +113,7 @@ def without_secrets(value: Any) -> Any:
         return [without_secrets(item) for item in value]
     if isinstance(value, str):
         hidden = re.sub(
-            r"([\w-]+)(\s*=\s*)([^,;]+)",
+            r"(?<![\w-])([\w-]+)(\s*=\s*)([^,;]+)",  # only from a word's beginning: in linear time
             lambda m: f"{m[1]}{m[2]}{_HIDDEN}" if is_secret_name(m[1]) else m[0],
             value,
         )
@@ -109,23 +122,46 @@ def without_secrets(value: Any) -> Any:
 
 
 def secret_in_url(url: str) -> bool:
-    """True if ``url`` carries a user, a password, or a parameter that is named like a secret."""
+    """True if ``url`` carries a user, a password, or a parameter that is named or looks like a secret."""
     try:
         parts = urlsplit(url)
     except ValueError:  # no address at all
         return "@" in url
-    pairs = (pair.partition("=")[0] for pair in parts.query.split("&"))
-    return "@" in parts.netloc or any(is_secret_name(name) for name in pairs)
+    pairs = _IN_QUERY.findall(f"{parts.query}&{parts.fragment}")
+    return "@" in parts.netloc or any(_secret_parameter(name, value) for name, value in pairs)
+
+
+def _secret_parameter(name: str, value: str) -> bool:
+    """Of an address. A long mixture of letters and digits is none of the usual parameters."""
+    mixed = len(value) >= _MIXED and re.search(r"[A-Za-z]", value) and re.search(r"\d", value)
+    plain = unquote(name).strip()
+    return bool(value and (is_secret_name(plain) or plain.lower() in _PARAMETERS or mixed))
+
+
+def _without_parameters(url: re.Match[str]) -> str:
+    def shown(pair: re.Match[str]) -> str:
+        return f"{pair[1]}={_HIDDEN}" if _secret_parameter(pair[1], pair[2]) else pair[0]
+
+    return url[1] + _IN_QUERY.sub(shown, url[2])
+
+
+def looks_secret(text: str) -> bool:
+    """True if a key of one of the usual providers, or a secret of this process, stands in ``text``."""
+    return any(look.search(text) for look, _ in _LOOKS) or any(v in text for v in _known())
 
 
 def secrets_in(value: Any, name: str = "") -> Iterator[str]:
     """Names of the arguments that hold a secret, at any depth: ``llm_args.api_key``."""
-    if isinstance(value, Mapping) and not (value and is_secret_name(name.rpartition(".")[2])):
+    secret = is_secret_name(name.rpartition(".")[2])
+    if isinstance(value, Mapping) and not (value and secret):
         for key, inner in value.items():
             yield from secrets_in(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, (str, Mapping)) and str(value).lower() not in (*_NOTHING, "{}"):
+    elif isinstance(value, (list, tuple)) and not (value and secret):
+        for inner in value:
+            yield from secrets_in(inner, name)
+    elif isinstance(value, (str, Mapping, list, tuple)) and str(value).lower() not in _EMPTY:
         in_url = isinstance(value, str) and "://" in value and secret_in_url(value)
-        if in_url or is_secret_name(name.rpartition(".")[2]):
+        if in_url or secret:
             yield name
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import chat_date
 from pluralism_eval.api.settings import parse_api
 from pluralism_eval.cloze import NORMALISATIONS
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.json_files import loads
 from pluralism_eval.presets import get_preset
 from pluralism_eval.schema import MODES
 from pluralism_eval.secrets import secrets_in
@@ -75,6 +76,9 @@ class Settings:
     overlong: str = "error"
     """A query whose prompt does not fit the LLM even without passages: ``error``, before anything is
     generated, or ``skip``: it counts as not read, and is counted."""
+    chat_date: str = chat_date.DEFAULT
+    """The date (YYYY-MM-DD) that chat templates see which ask for today's, so that a run of another day sends the
+    same prompts."""
     transcript: str | None = None
     """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
     batch_tokens: int | None = None
@@ -131,6 +135,11 @@ def parse(method: str, given: Mapping[str, Any]) -> Settings:
         args["trust_remote_code"] = trust
     problems += [_unknown(name, value, known) for name, value in extra.items()]
     merged |= {"llm": llm, "llm_args": args}
+    if "chat_date" in merged:
+        try:
+            merged["chat_date"] = chat_date.checked(merged["chat_date"])
+        except PluralismError as error:
+            problems.append(str(error))
     settings = _with_defaults(Settings(**merged))
     problems += _contradictions(method, settings)
     raise_all(f"model_args of {method}", problems)
@@ -235,7 +244,7 @@ def _llm_args(value: Any, problems: list[str]) -> dict[str, Any]:
     text = str(value).strip()
     try:
         if text.startswith("{"):
-            return dict(json.loads(text))
+            return dict(loads(text))
         return {
             key.strip(): yaml_value(item)
             for key, item in (pair.split("=", 1) for pair in text.split(";"))

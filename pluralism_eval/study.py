@@ -24,7 +24,8 @@ from pluralism_eval import __version__, plugin
 from pluralism_eval.cache import digest
 from pluralism_eval.data.sources import blob_id, input_file, short_name
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.files import saving, write_atomic
+from pluralism_eval.files import cut_name, saving, write_atomic
+from pluralism_eval.json_files import read_json
 from pluralism_eval.results import SCRATCH, STUDY, Run, lm_eval_saves, read_run
 from pluralism_eval.settings import parse
 from pluralism_eval.yaml_files import read_yaml
@@ -93,7 +94,7 @@ class RunSpec:
 
     def folder(self, output: Path) -> Path:
         """Where its results go."""
-        words = [self.method, self.llm.name, self.fingerprint()[:8]]
+        words = [self.method, cut_name(self.llm.name), self.fingerprint()[:8]]
         return output / re.sub(r"[^\w.+-]+", "_", "_".join(words))
 
     def finished(self, output: Path) -> bool:
@@ -114,7 +115,7 @@ class RunSpec:
     def _mark(self, output: Path) -> dict[str, Any]:
         """What was written after all else of it; empty where there is none, or none that can be read."""
         try:
-            found = json.loads((self.folder(output) / STUDY).read_text(encoding="utf-8"))
+            found = read_json(self.folder(output) / STUDY)
         except (OSError, ValueError):
             return {}
         if not isinstance(found, dict):
@@ -235,7 +236,8 @@ def evaluate(
         include_defaults=False,
         metadata={**shared, **spec.metadata},
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    with saving(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     transcript = {"transcript": str(folder / f"transcript_{spec.method}.jsonl")}
     results: dict[str, Any] = simple_evaluate(
         model=spec.method,
@@ -280,6 +282,7 @@ def save(results: dict[str, Any], folder: Path, method: str) -> None:
 def _save(results: dict[str, Any], folder: Path, method: str) -> None:
     from lm_eval.loggers import EvaluationTracker
 
+    plugin.record_hashes()
     tracker = EvaluationTracker(output_path=str(folder))
     tracker.general_config_tracker.model_name = method
     tracker.general_config_tracker.model_name_sanitized = method

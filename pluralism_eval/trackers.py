@@ -12,6 +12,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from pluralism_eval.files import cut_name
+
 _DONE = "_pluralism_eval"
 _INTERNAL = "_stderr"
 """Ending of values that only say which docs belong together: no score of a doc."""
@@ -25,6 +27,26 @@ def fit_wandb(logger: type[Any]) -> None:
     logger.post_init = _with_groups(logger.post_init)
     logger._generate_dataset = _with_plain_columns(logger._generate_dataset)
     setattr(logger, _DONE, True)
+
+
+def fit_names(tracker: Any) -> None:
+    """lm-eval names a folder after the model; where its name or path is longer than file systems take, the name is cut
+    and ends with a hash, so that the results are not lost at the end of the run. Idempotent.
+
+    Args:
+        tracker: lm-eval's ``GeneralConfigTracker``.
+    """
+    if getattr(tracker, _DONE, False):
+        return
+    inner = tracker.log_experiment_args
+
+    @functools.wraps(inner)
+    def log_experiment_args(self: Any, *given: Any, **named: Any) -> None:
+        inner(self, *given, **named)
+        self.model_name_sanitized = cut_name(str(self.model_name_sanitized), most=240)
+
+    tracker.log_experiment_args = log_experiment_args
+    setattr(tracker, _DONE, True)
 
 
 def _with_groups(inner: Callable[..., None]) -> Callable[..., None]:

@@ -21,9 +21,11 @@ from typing import Any
 from pluralism_eval.cache import digest
 from pluralism_eval.communities import asking
 from pluralism_eval.communities.adapters import CONFIG, RECORD, WEIGHTS, base_model, weights_sha256
+from pluralism_eval.communities.attached import attach
 from pluralism_eval.corpora import HELD_OUT_EVERY, Corpus, Piece, read_corpus
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import saving, write_atomic
+from pluralism_eval.json_files import read_json
 from pluralism_eval.llm import embedded
 
 log = logging.getLogger(__name__)
@@ -190,7 +192,7 @@ def _saving(path: Path) -> Iterator[None]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -229,8 +231,14 @@ def _base_perplexity(file: Path, model: Any, tokenizer: Any, pieces: Sequence[Pi
 def _with_lora(model: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
+    from pluralism_eval.llm.linear import forget
+
     try:
-        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM"))
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM"))
+        forget(
+            model
+        )  # which layers are fast must not depend on whether the base was measured before
+        return model
     except ValueError as error:
         raise PluralismError(f"--base: PEFT has no LoRA defaults for it: {error}") from error
 
@@ -332,6 +340,8 @@ def _card(record: Mapping[str, Any]) -> str:
     """The model card: YAML head of the Hub, then what was done, with figures."""
     import yaml
 
+    from pluralism_eval.report import tabular
+
     head = yaml.safe_dump(
         {
             "base_model": record["base"],
@@ -347,17 +357,17 @@ def _card(record: Mapping[str, Any]) -> str:
     return f"""---
 {head}---
 
-# {record["name"]}: a community LM for Modular Pluralism
+# {tabular.inert(tabular.plain(record["name"]))}: a community LM for Modular Pluralism
 
-{record["description"]}
+{tabular.inert(tabular.plain(record["description"]))}
 
-A LoRA adapter (PEFT defaults) for `{record["base"]}`, trained with pluralism-eval on text of this
+A LoRA adapter (PEFT defaults) for {tabular.code(record["base"])}, trained with pluralism-eval on text of this
 community. It comments on a situation as its community would; a larger LLM reads the comments
 (Feng et al., EMNLP 2024). It repeats the opinions and the errors of its corpus.
 
 | | |
 |---|---|
-| Corpus | `{record["corpus"]}`, licence {record["license"]} |
+| Corpus | {tabular.code(record["corpus"]).replace("|", "/")}, licence {tabular.inert(tabular.plain(record["license"]))} |
 | SHA-256 of its pieces | `{record["corpus_sha256"]}` |
 | Pieces | {pieces["train"]} for training, {pieces["held_out"]} held out (every {HELD_OUT_EVERY}th); left out: {left_out} |
 | Recipe | {settings}; {record["steps"]} steps, {record["precision"]}, seed {record["seed"]} |
@@ -409,7 +419,6 @@ def perplexity_matrix(
     ``pieces`` limits the held-out pieces of each corpus.
     """
     import torch
-    from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = base_model(base)
@@ -421,13 +430,8 @@ def perplexity_matrix(
     table = {
         "base": {name: perplexity(model, tokenizer, texts) for name, texts in held_out.items()}
     }
-    peft: Any = None
     for name, folder in adapters.items():
-        if peft is None:
-            peft = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-        else:
-            peft.load_adapter(str(folder), adapter_name=name)
-        peft.set_adapter(name)
+        peft = attach(model, name, folder).model
         table[name] = {
             corpus: perplexity(peft, tokenizer, texts) for corpus, texts in held_out.items()
         }

@@ -100,6 +100,7 @@ def _entry(query: Query, answer: Answer) -> dict[str, Any]:
             "options": list(query.options),
             "distribution": distribution,
             "option_mass": mass,
+            "unread": mass == 0 and not answer.skipped,
             "lower": list(answer.lower),
             "samples": answer.samples,
         }
@@ -154,7 +155,7 @@ class _Tally:
             self.shares[name] += map(float, values)
         scored = [s["scores"] for s in sent if s.get("scores")]
         self.replies += sum(len(scores.get("replies", ())) for scores in scored)
-        self.unread += sum(scores.get("unread", 0) for scores in scored)
+        self.unread += sum(s.get("unread", 0) for s in scored if s.get("replies"))
         for factor in FACTORS:
             if factor in entry.get("spread", {}):
                 self.spreads[factor].append(entry["spread"][factor])
@@ -193,16 +194,26 @@ def _irregular(
         "prompts_cut_by_the_model": [s["overlong"] for s in sent if "overlong" in s],
         "skipped_docs": [bool(entry["skipped"])] if "skipped" in entry else [],
         "selection_fallbacks": [s["fallback"] for s in entry.get("selections", [])],
+        "unread_answers": _unread(entry, sent),
         "uniform_fallbacks": [s["scores"]["uniform_fallback"] for s in sent if s.get("scores")],
         "refused_prompts": [bool(s["refused"]) for s in sent if "refused" in s],
         "hidden_probability": [1 - sum(entry["lower"])] if entry.get("lower") else [],
         "tied_answers": [len(modes(d)) > 1 for d, mass in answers if mass > 0],
         "masses_above_1": [mass > math.exp(ABOVE_0) for _, mass in answers],
         "docs_without_other_orders": [entry["orders_missing"]] if "orders_missing" in entry else [],
-        "empty_responses": (
-            [not str(entry["response"]).strip()] if entry.get("readout") == "generation" else []
-        ),
+        "empty_responses": [  # of the inner model itself as well; what is no text are scores
+            not text.strip() for text in [entry.get("response")] if isinstance(text, str)
+        ],
     }
+
+
+def _unread(entry: dict[str, Any], sent: list[dict[str, Any]]) -> list[bool | float]:
+    """Whether each reading of options saw none of them, whatever the readout."""
+    response = entry.get("response")
+    if entry["readout"] == "harness":  # lm-eval's own (log-likelihood, is greedy)
+        return [] if isinstance(response, str) or not response else [response[0] == -math.inf]
+    scores = [s["scores"] for s in sent if s.get("scores")]
+    return [read(own["logprobs"])[1] == 0 for own in scores if own.get("logprobs")]
 
 
 def output_folder() -> Path:

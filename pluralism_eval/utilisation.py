@@ -47,8 +47,8 @@ class Shape:
     @classmethod
     def _read(cls, model: Any) -> Shape:
         config = model.config.get_text_config()
-        heads = int(getattr(config, "num_attention_heads", None) or 0)  # 0: states, no attention
-        width = int(getattr(config, "head_dim", None) or config.hidden_size // max(heads, 1))
+        heads = int(getattr(config, "num_attention_heads", None) or 0)  # none: a model of states
+        width = int(getattr(config, "head_dim", None) or config.hidden_size // max(1, heads))
         layers = int(config.num_hidden_layers)
         kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
         head = int(config.vocab_size) * int(config.hidden_size)

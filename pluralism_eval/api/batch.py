@@ -12,21 +12,30 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pluralism_eval import progress
+from pluralism_eval.api.bodies import Call, tokens_used, words
 from pluralism_eval.api.replies import Reply, refused_reply
+from pluralism_eval.api.transport import Rejected
 from pluralism_eval.cache import Store
 
 if TYPE_CHECKING:
-    from pluralism_eval.api.client import Api, Call
+    from pluralism_eval.api.client import Api
 
 _MARK = "pluralism_eval"
 _ROUNDS = 3
 """Times that a request which expired or failed in passing is put into a batch."""
 _BYTES = 100_000_000
 _ENDED = ("completed", "failed", "expired", "cancelled")
+_GONE = (404, 410)
+_FILE_SECONDS = 3600.0
+"""In which a batch's file must arrive."""
+_LARGEST_FILE = 2**30
+Decided = Reply | str | None
+"""A reply, why there can be none, or None: the server lost the request."""
 log = logging.getLogger(__name__)
 
 
@@ -41,8 +50,6 @@ class Plan:
 
     def call(self, key: str, todo: Mapping[str, Call]) -> Call:
         """The request of ``key``; of one that an earlier run wanted, what is needed to keep its answer."""
-        from pluralism_eval.api.client import Call
-
         return todo.get(key) or Call(self.kind, {"model": self.model})
 
 
@@ -56,18 +63,24 @@ def answers(api: Api, todo: Mapping[str, Call]) -> Iterator[tuple[str, Reply]]:
         yield from _answers(api, todo)
     except OpenAIError as error:
         raise Fatal(
-            f"{api.settings.base_url}: the Batch API failed: {error}. What the server holds is collected by the next run"
+            f"the Batch API failed: {words(api.settings, error)}. What the server holds is collected by the next run"
         ) from None
 
 
 def _answers(api: Api, todo: Mapping[str, Call]) -> Iterator[tuple[str, Reply]]:
     left = dict(todo)
     failed: list[str] = []
+    lost_before: set[str] = set()
     for _ in range(_ROUNDS):
         if not left:
             break
         for key, found in _round(api, left):
+            if found is None and key not in lost_before:
+                lost_before.add(key)
+                continue
             call = left.pop(key)
+            if found is None:
+                found = "the server lost its batch, and the one that was submitted in its place"
             if isinstance(found, str):
                 failed.append(f"{call.body['model']}: {found}")
             else:
@@ -76,8 +89,8 @@ def _answers(api: Api, todo: Mapping[str, Call]) -> Iterator[tuple[str, Reply]]:
     api.raise_failed(failed)
 
 
-def _round(api: Api, todo: Mapping[str, Call]) -> Iterator[tuple[str, Reply | str]]:
-    """Collects open batches, submits the rest, waits; what is to be asked again is not among it."""
+def _round(api: Api, todo: Mapping[str, Call]) -> Iterator[tuple[str, Decided]]:
+    """Collects open batches, submits the rest, waits; what is to be asked again is not among it, or None."""
     book = _Book(api)
     open_plans = [plan for plan in book.open() if set(plan.keys) & set(todo)]
     asked = {key for plan in open_plans for key in plan.keys}
@@ -93,9 +106,10 @@ def _round(api: Api, todo: Mapping[str, Call]) -> Iterator[tuple[str, Reply | st
         while waiting:
             counts = 0
             for plan, name in list(waiting.items()):
-                batch = api.client.batches.retrieve(name)
-                counts += batch.request_counts.completed if batch.request_counts else 0
-                if batch.status in _ENDED:
+                batch = book.look(name)
+                if batch is not None and batch.request_counts:
+                    counts += batch.request_counts.completed
+                if batch is None or batch.status in _ENDED:
                     yield from book.collect(plan, batch, todo)
                     del waiting[plan]
             bar.n = max(bar.n, min(total, counts))
@@ -126,6 +140,8 @@ class _Book:
     def __init__(self, api: Api) -> None:
         self.api = api
         self.store = Store(api.store.path, "batches")
+        self._charged: dict[str, float] = {}
+        """Key → the estimate that the budget holds for it: requests that this process submitted."""
 
     def open(self) -> list[Plan]:
         """Plans for this server that were not collected."""
@@ -158,10 +174,17 @@ class _Book:
         return name
 
     def _on_server(self, plan: Plan) -> str | None:
-        for batch in self.api.client.batches.list(limit=100):
-            if (batch.metadata or {}).get(_MARK) == plan.name:
-                return str(batch.id)
+        with self.api.exchange():
+            for batch in self.api.client.batches.list(limit=100):
+                if (batch.metadata or {}).get(_MARK) == plan.name:
+                    return str(batch.id)
         return None
+
+    def look(self, name: str) -> Any:
+        """The batch of this id; None if the server knows it no more."""
+        with self.api.exchange(), _or_gone(f"batch {name}") as found:
+            found.append(self.api.client.batches.retrieve(name))
+        return found[0] if found else None
 
     def _create(self, plan: Plan, todo: Mapping[str, Call]) -> str:
         from pluralism_eval.api.client import PATHS
@@ -173,74 +196,156 @@ class _Book:
             {"custom_id": key, "method": "POST", "url": f"/v1{path}", "body": call.body}
             for key, call in calls.items()
         ]
-        cost = sum(self._cost(call) for call in calls.values())
+        costs = {key: self._cost(call) for key, call in calls.items()}
+        cost = sum(costs.values())
         self.api.budget.reserve(cost)
         try:
             text = "".join(json.dumps(line) + "\n" for line in lines).encode()
-            file = client.files.create(file=("requests.jsonl", text), purpose="batch")
-            batch = client.batches.create(
-                input_file_id=file.id,
-                endpoint=f"/v1{path}",
-                completion_window="24h",
-                metadata={_MARK: plan.name},
-            )
+            with self.api.exchange(seconds=_FILE_SECONDS):
+                file = client.files.create(file=("requests.jsonl", text), purpose="batch")
+            with self.api.exchange():
+                batch = client.batches.create(
+                    input_file_id=file.id,
+                    endpoint=f"/v1{path}",
+                    completion_window="24h",
+                    metadata={_MARK: plan.name},
+                )
         except BaseException:
             self.api.budget.settle(cost, 0.0)
             raise
         self.api.budget.settle(cost, cost)  # corrected when it is collected
+        self._charged |= costs
         log.warning("batch %s: %d requests are with the server", batch.id, len(lines))
         return str(batch.id)
 
     def _cost(self, call: Call) -> float:
         return self.api.budget.cost(call.prompt_tokens(), call.new_tokens)
 
+    def _correct(self, key: str, real: float) -> None:
+        """Puts what a request cost in the place of its estimate, if this process charged one."""
+        self.api.budget.settle(0.0, real - self._charged.pop(key, 0.0))
+
     def collect(
         self, plan: Plan, batch: Any, todo: Mapping[str, Call]
-    ) -> list[tuple[str, Reply | str]]:
-        """Stores what an ended batch answered, marks it done, and returns what it decided."""
-        rows = [
-            row
-            for name in (batch.output_file_id, batch.error_file_id)
-            if name
-            for row in _lines(self.api.without_key(self.api.client.files.content(name).text))
-        ]
-        found: list[tuple[str, Reply | str]] = []
+    ) -> Iterator[tuple[str, Decided]]:
+        """Stores what an ended batch answered, marks it done, and gives what it decided.
+
+        Args:
+            batch: None: the server lost it.
+        """
+        rows, lost = ([], True) if batch is None else self._rows(plan, batch)
+        seen: set[str] = set()
+        found: list[tuple[str, Decided]] = []
         for row in rows:
-            key = str(row["custom_id"])
+            key = str(row.get("custom_id"))
+            if key not in plan.keys or key in seen:  # never asked for, or answered already
+                continue
+            seen.add(key)
             decided = self._decide(key, plan.call(key, todo), row)
-            if key in todo and decided is not None:
+            if decided is not None:
                 found.append((key, decided))
-        self.store.put({f"done:{plan.name}": {"status": batch.status, "rows": len(rows)}})
-        if batch.status == "failed" and not rows:
+        absent = [key for key in plan.keys if key not in seen]
+        for key in absent:
+            self._correct(key, 0.0)
+        status = "lost" if batch is None else batch.status
+        self.store.put({f"done:{plan.name}": {"status": status, "rows": len(rows)}})
+        if lost:
+            self.api.counts.add("lost_batches")
+            log.warning(
+                "%s lost a batch or its file: %d requests are submitted again",
+                self.api.settings.base_url,
+                len(absent),
+            )
+            found += [(key, None) for key in absent]
+        elif status == "failed" and not rows:
             reasons = [str(e.message) for e in (batch.errors.data if batch.errors else None) or []]
             why = "; ".join(reasons[:3]) or "no reason given"
-            return [(k, f"the server refused the batch: {why}") for k in plan.keys if k in todo]
-        return found
+            found += [(key, f"the server refused the batch: {why}") for key in absent]
+        yield from ((key, decided) for key, decided in found if key in todo)
+
+    def _rows(self, plan: Plan, batch: Any) -> tuple[list[dict[str, Any]], bool]:
+        """(lines of both files, whether a file is gone)."""
+        rows: list[dict[str, Any]] = []
+        lost = False
+        most = min(_LARGEST_FILE, (len(plan.keys) + 1) * 2**20)
+        for name in (batch.output_file_id, batch.error_file_id):
+            if not name:
+                continue
+            with (
+                self.api.exchange(max_bytes=most, seconds=_FILE_SECONDS),
+                _or_gone(f"file {name} of batch {batch.id}") as found,
+            ):
+                found.append(self.api.client.files.content(name).text)
+            lost = lost or not found
+            rows += self._lines(self.api.without_key("".join(found)))
+        return rows, lost
+
+    def _lines(self, text: str) -> list[dict[str, Any]]:
+        """JSON lines; one that cannot be read is counted, and its request is asked again."""
+        rows = []
+        for line in filter(str.strip, text.split("\n")):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if isinstance(row, dict):
+                rows.append(row)
+            else:
+                self.api.counts.add("unreadable_bodies")
+        return rows
 
     def _decide(self, key: str, call: Call, row: Mapping[str, Any]) -> Reply | str | None:
         """A reply, why there can be none, or None: to be asked again."""
-        response = row.get("response") or {}
-        status, body = int(response.get("status_code") or 0), response.get("body") or {}
+        response = _mapping(row.get("response"))
+        body = _mapping(response.get("body"))
+        status = response.get("status_code")
+        status = status if isinstance(status, int) else 0
         if status == 200:
+            used = tokens_used(body.get("usage"), call)
+            self._correct(
+                key,
+                self.api.budget.cost(*used) if used else self._charged.get(key, self._cost(call)),
+            )
             problem = self.api.problem(call, body)
             if problem:
                 self.api.counts.add(problem)
                 return None
-            reply = self.api.keep(key, call, body)
-            real = self.api.budget.cost(reply.prompt_tokens, reply.new_tokens)
-            self.api.budget.settle(0.0, real - self._cost(call) if self.api.budget.known else 0.0)
-            return reply
-        error = body.get("error") or row.get("error") or {}
-        self.api.budget.settle(0.0, -self._cost(call))
+            return self.api.keep(key, call, body)
+        error = _mapping(body.get("error") or row.get("error"))
+        self._correct(key, 0.0)
         if error.get("code") in ("content_filter", "content_policy_violation"):
             self.api.counts.add("content_filtered")
             return refused_reply(str(call.body["model"]), "content_filter")
         if 400 <= status < 500 and status not in (408, 409, 429):
             self.api.counts.add("rejected")
-            return f"{status}: {error.get('message', 'rejected')}"
+            return self._refused(key, call, status, str(error.get("message", "rejected")))
         self.api.counts.add("rate_limited" if status == 429 else "server_errors")
         return None
 
+    def _refused(self, key: str, call: Call, status: int, why: str) -> Reply | str:
+        """Why the server refuses this request; its reply after all if only ``n`` was refused."""
+        said = f"{status}: {why}"
+        if call.n > 1 and status in (400, 422):
+            try:
+                return self.api.one_by_one(key, call, Rejected(said))
+            except Rejected as error:
+                return str(error)
+        return said
 
-def _lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+@contextmanager
+def _or_gone(what: str) -> Iterator[list[Any]]:
+    """A list to put what was fetched into; it stays empty, with a line, if the server has it no more."""
+    from openai import APIStatusError
+
+    found: list[Any] = []
+    try:
+        yield found
+    except APIStatusError as error:
+        if error.status_code not in _GONE:
+            raise
+        log.warning("%s: %s", what, str(error)[:200])

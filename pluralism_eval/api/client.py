@@ -7,66 +7,51 @@ which replies are usable, what is stored already, and how much may be spent.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
+from threading import local
 from typing import Any
 
 from pluralism_eval import progress
+from pluralism_eval.api.bodies import (
+    Call,
+    answered_by,
+    error_code,
+    joined,
+    same_model,
+    tokens_used,
+    unusable,
+    words,
+)
 from pluralism_eval.api.counts import Counts
 from pluralism_eval.api.limits import Budget, SpendLimit, TokenBucket
 from pluralism_eval.api.replies import Reply, read_reply, refused_reply
 from pluralism_eval.api.settings import ApiSettings
+from pluralism_eval.api.transport import HOPELESS, MAX_REPLY, Exchange, Rejected, Stop, http_client
 from pluralism_eval.cache import Store, cache_root, digest
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.secrets import redact, remember
+from pluralism_eval.secrets import remember
 
+__all__ = ["PATHS", "Api", "Call", "Fatal", "Rejected"]
 PATHS = {"chat": "/chat/completions", "completions": "/completions"}
 _ASKED = 3
 """Times that a reply which cannot be used is asked for again, the first included."""
 _FILTERED = ("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation")
-_HOPELESS = ("insufficient_quota", "billing_hard_limit_reached", "access_terminated")
 _SHOWN = 10
 _SHORTEST_KEY = 8  # a shorter one may be an ordinary word
 
 
+log = logging.getLogger(__name__)
+
+
 class Fatal(PluralismError):
     """No further request can succeed: a wrong key, no such model, no money."""
-
-
-class Rejected(PluralismError):
-    """This request failed for good; others may succeed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request."""
-
-    kind: str
-    """``chat`` or ``completions``."""
-    body: Mapping[str, Any]
-    sample: int = 0
-    """Tells equal requests apart that want different samples."""
-    needs_first: bool = False
-    """The likeliest first tokens are what is wanted."""
-
-    @property
-    def n(self) -> int:
-        return int(self.body.get("n") or 1)
-
-    @property
-    def new_tokens(self) -> int:
-        """The most that may be generated."""
-        limit = self.body.get("max_tokens", self.body.get("max_completion_tokens"))
-        return self.n * int(limit or 0)
-
-    def prompt_tokens(self) -> int:
-        """An estimate on the high side: two characters a token."""
-        texts = self.body.get("messages") or [{"content": self.body.get("prompt")}]
-        return sum(len(str(turn["content"])) for turn in texts) // 2 + 8
 
 
 class Api:
@@ -76,50 +61,79 @@ class Api:
         self.settings = settings
         self.counts = Counts()
         self.budget = Budget(settings.price_in, settings.price_out, settings.spend_limit)
-        self._requests = TokenBucket(settings.requests_per_minute)
+        self.requests = TokenBucket(settings.requests_per_minute)
         self._tokens = TokenBucket(settings.tokens_per_minute)
         self.store = Store(cache_root() / "api.sqlite", "replies")
+        self._local = local()
         self._failing = 0
+        self._n_refused = False
         self._over: PluralismError | None = None
         """Why no further request is sent."""
 
     @cached_property
     def client(self) -> Any:
-        """The SDK's client; every attempt passes the limit and the counts."""
-        from openai import DefaultHttpxClient, OpenAI
+        """The SDK's client; every attempt passes the limits and the counts."""
+        from openai import OpenAI
 
-        api, s = self, self.settings
-
-        class Counting(DefaultHttpxClient):  # type: ignore[misc,unused-ignore]
-            def send(self, request: Any, **options: Any) -> Any:
-                api._requests.take()
-                api.counts.add("requests")
-                try:
-                    response = super().send(request, **options)
-                except Exception as error:
-                    api.counts.add(_transport_fault(error))
-                    raise
-                if response.status_code >= 400:
-                    api.counts.add(_status_fault(response.status_code))
-                if response.status_code == 429 and any(w in response.text for w in _HOPELESS):
-                    response.headers["x-should-retry"] = "false"  # no waiting brings money back
-                return response
-
+        s = self.settings
         remember(self._key)
         return OpenAI(
             base_url=s.base_url, api_key=self._key or "none", max_retries=s.max_retries, timeout=s.timeout,
-            http_client=Counting(),
+            default_headers=self._extra_headers, http_client=http_client(self),
         )  # fmt: skip
+
+    @contextmanager
+    def exchange(
+        self, cost: float = 0.0, max_bytes: int = MAX_REPLY, seconds: float | None = None
+    ) -> Iterator[Exchange]:
+        """Around each use of :attr:`client`: what one attempt may take at most.
+
+        Raises:
+            PluralismError: it went beyond.
+        """
+        s = self.settings
+        made = Exchange(s.base_url, self.budget, seconds or s.timeout, cost, max_bytes)
+        self._local.exchange = made
+        try:
+            yield made
+        except Stop as stop:
+            raise stop.error from None
+        finally:
+            self._local.exchange = None
+            made.end()
+
+    def current_exchange(self) -> Exchange:
+        """That of this thread."""
+        s = self.settings
+        found = getattr(self._local, "exchange", None)
+        return found or Exchange(s.base_url, self.budget, s.timeout)
 
     @property
     def _key(self) -> str:
         return os.environ.get(self.settings.api_key_variable, "")
 
+    @cached_property
+    def _extra_headers(self) -> dict[str, str]:
+        """Header → the value of its environment variable. Raises PluralismError: one that is not set."""
+        named = self.settings.extra_headers_from_env
+        missing = [
+            f"header {header}: the environment variable {variable} is not set"
+            for header, variable in named.items()
+            if not os.environ.get(str(variable))
+        ]
+        raise_all("extra_headers_from_env", missing)
+        found = {header: os.environ[str(variable)] for header, variable in named.items()}
+        for value in found.values():
+            remember(value)
+        return found
+
     def without_key(self, text: str) -> str:
-        """A server's words, in which it does not say our key: they are stored and published."""
-        said = text.count(self._key) if len(self._key) >= _SHORTEST_KEY else 0
-        self.counts.add("said_our_key", said)
-        return text.replace(self._key, "***") if said else text
+        """A server's words, in which it does not say our keys: they are stored and published."""
+        for key in {self._key, *self._extra_headers.values()}:
+            said = text.count(key) if len(key) >= _SHORTEST_KEY else 0
+            self.counts.add("said_our_key", said)
+            text = text.replace(key, "***") if said else text
+        return text
 
     def report(self) -> dict[str, Any]:
         """Counts of everything that happened to requests, and the money spent where prices are known."""
@@ -139,13 +153,14 @@ class Api:
         from openai import APIStatusError, OpenAIError
 
         try:
-            return [model.id for model in self.client.models.list().data]
+            with self.exchange():
+                return [model.id for model in self.client.models.list().data]
         except APIStatusError as error:
             if error.status_code in (401, 403):
-                raise Fatal(self._words(error)) from None
+                raise Fatal(words(self.settings, error)) from None
             return None
         except OpenAIError as error:
-            raise Fatal(self._words(error)) from None
+            raise Fatal(words(self.settings, error)) from None
         except (ValueError, AttributeError):
             return None
 
@@ -162,11 +177,11 @@ class Api:
         places: dict[str, list[int]] = {}
         for i, call in enumerate(calls):
             places.setdefault(self.key(call), []).append(i)
-        known = self.store.get(list(places)) if self.settings.cache else {}
+        known = self.kept({key: calls[own[0]] for key, own in places.items()})
         self.counts.add("stored", len(known))
-        for key, raw in known.items():
+        for key, reply in known.items():
             for i in places[key]:
-                yield i, read_reply(raw, bool(calls[i].body.get("echo"))).as_stored()
+                yield i, reply
         todo = {key: calls[own[0]] for key, own in places.items() if key not in known}
         if not todo:
             return
@@ -178,6 +193,36 @@ class Api:
                     bar.set_postfix_str(f"spent {self.budget.spent:.4g}")
                 for i in places[key]:
                     yield i, reply
+
+    def kept(self, calls: Mapping[str, Call]) -> dict[str, Reply]:
+        """Key → stored reply, for those that hold what their call asks for, from the model that it asks.
+
+        Earlier versions kept others as well.
+        """
+        found: dict[str, Reply] = {}
+        names = {key: key for key in calls} if self.settings.cache else {}
+        while names:
+            rows = self.store.get(list(names.values()))
+            useless = {}
+            for key, name in names.items():
+                if name in rows:
+                    reply = self._worth_keeping(rows[name], calls[key])
+                    if reply is None:
+                        useless[key] = _next_name(name)
+                    else:
+                        found[key] = reply.as_stored()
+            names = {k: name for k, name in useless.items() if name}
+        return found
+
+    def _worth_keeping(self, raw: Mapping[str, Any], call: Call) -> Reply | None:
+        if not same_model(answered_by(raw), str(call.body["model"]), self.settings.served_as):
+            self.counts.add("wrong_model")
+            return None
+        try:
+            reply = read_reply(raw, bool(call.body.get("echo")))
+        except PluralismError:
+            return None
+        return None if call.is_useless(reply) else reply
 
     def ask_all(self, calls: Sequence[Call], what: str = "requests") -> list[Reply]:
         """[n_calls] replies, in order. Raises as :meth:`ask`."""
@@ -234,6 +279,8 @@ class Api:
         raw = self._post(call, uuid.uuid4().hex)
         if raw is None or not raw.get("choices"):
             raise Rejected(f"{self.settings.base_url}: no answer to a canary prompt")
+        if self.problem(call, raw) == "wrong_model":
+            raise Rejected(unusable(1, "wrong_model", call, raw))
         reply = read_reply(raw, bool(call.body.get("echo")))
         self.counts.of_reply(reply, call.n, text=False)
         return reply
@@ -251,25 +298,62 @@ class Api:
             raise
 
     def _usable(self, key: str, call: Call) -> Reply:
+        if self._n_refused and call.n > 1:
+            return self.one_by_one(key, call)
+        try:
+            raw = self._tried(key, call)
+        except Rejected as error:
+            if call.n > 1 and error.status in (400, 422):
+                return self.one_by_one(key, call, error)
+            raise
+        return self._filtered(call) if raw is None else self.keep(key, call, raw)
+
+    def _filtered(self, call: Call) -> Reply:
+        self.counts.add("content_filtered")
+        return refused_reply(str(call.body["model"]), "content_filter")
+
+    def _tried(self, key: str, call: Call) -> Mapping[str, Any] | None:
+        """A reply that can be used; None if the server's filter rejected the prompt."""
         raw: Mapping[str, Any] | None = None
         problem = ""
         for attempt in range(_ASKED):
             raw = self._post(call, f"{key}-{attempt}")
-            if raw is None:
-                self.counts.add("content_filtered")
-                return refused_reply(str(call.body["model"]), "content_filter")
-            problem = self.problem(call, raw)
+            problem = self.problem(call, raw) if raw is not None else ""
             if not problem:
                 break
             self.counts.add(problem)
-        assert raw is not None
-        if problem in ("wrong_model", "no_choices"):
-            raise Rejected(self._unusable(problem, call, raw))
-        return self.keep(key, call, raw)
+        if raw is not None and problem in ("wrong_model", "no_choices"):
+            raise Rejected(unusable(_ASKED, problem, call, raw))
+        return raw
+
+    def one_by_one(self, key: str, call: Call, refusal: Rejected | None = None) -> Reply:
+        """The ``n`` choices of ``call`` by ``n`` requests, stored as one reply: the server refuses ``n``.
+
+        Raises:
+            Rejected: ``refusal``, if the server refuses a single choice as well.
+        """
+        body = {name: value for name, value in call.body.items() if name != "n"}
+        found: list[Mapping[str, Any]] = []
+        for i in range(call.n):
+            seed = {"seed": int(body["seed"]) + i} if "seed" in body else {}
+            try:
+                raw = self._tried(f"{key}-{i}", replace(call, body={**body, **seed}))
+            except Rejected:
+                if refusal is not None and not found and not self._n_refused:
+                    raise refusal from None
+                raise
+            if raw is None:
+                return self._filtered(call)
+            found.append(raw)
+        if not self._n_refused:
+            self._n_refused = True
+            log.warning("%s refuses n: choices are asked one by one", self.settings.base_url)
+        self.counts.add("asked_one_by_one", call.n)
+        return self.keep(key, call, joined(found))
 
     def problem(self, call: Call, raw: Mapping[str, Any]) -> str:
         """Why a reply cannot be used, by the name of its count; empty if it can."""
-        if not self._is_ours(str(raw.get("model") or ""), str(call.body["model"])):
+        if not same_model(answered_by(raw), str(call.body["model"]), self.settings.served_as):
             return "wrong_model"
         try:
             reply = read_reply(raw, bool(call.body.get("echo")))
@@ -277,16 +361,17 @@ class Api:
             return "no_choices"
         if not reply.choices:
             return "no_choices"
-        if call.needs_first and any(c.first is None and not c.refused for c in reply.choices):
-            return "missing_logprobs"
-        return ""
+        return "missing_logprobs" if call.lacks(reply) else ""
 
     def keep(self, key: str, call: Call, raw: Mapping[str, Any]) -> Reply:
-        """Stores a reply, unless all of it is a refusal, and counts what is odd about it."""
+        """Stores a reply, unless all of it is a refusal or useless, and counts what is odd about it."""
         reply = read_reply(raw, bool(call.body.get("echo")))
-        if self.settings.cache and not all(choice.refused for choice in reply.choices):
-            self.store.put({key: raw})
-        self.counts.of_reply(reply, call.n, text=not (call.needs_first or call.body.get("echo")))
+        refused = all(choice.refused for choice in reply.choices)
+        if self.settings.cache and not refused and not call.is_useless(reply):
+            # earlier versions kept useless replies, and a store replaces nothing
+            taken = self.store.known([key])
+            self.store.put({(_next_name(key) if taken else key): raw})
+        self.counts.of_reply(reply, call.n, text=call.wants_text)
         if call.needs_first:
             wanted = int(call.body.get("top_logprobs") or call.body.get("logprobs") or 0)
             short = any(c.first and len(c.first) < wanted for c in reply.choices)
@@ -298,34 +383,39 @@ class Api:
         from openai import APIConnectionError, APIStatusError, OpenAIError
 
         estimate = call.prompt_tokens() + call.new_tokens
-        reserved = self.budget.cost(call.prompt_tokens(), call.new_tokens)
-        cost = 0.0
-        self.budget.reserve(reserved)
+        most = self.budget.cost(call.prompt_tokens(), call.new_tokens)
+        _ = self.client  # its own errors are no server's
         self._tokens.take(estimate)
         try:
             for _ in range(self.settings.max_retries + 1):
-                try:
-                    raw = self._create(call, idempotency_key)
-                except ValueError:  # the SDK leaves JSON that breaks off to us
-                    self.counts.add("unreadable_bodies")
-                    continue
-                used = raw.get("usage")
-                sent, new = _tokens_used(used)
-                cost = self.budget.cost(sent, new) if used else reserved
-                self._tokens.correct(estimate, (sent + new) if used else estimate)
-                return raw
-            raise Rejected("the server's replies cannot be read as JSON")
+                with self.exchange(most) as exchange:
+                    try:
+                        raw = self._create(call, idempotency_key)
+                    except (
+                        ValueError,
+                        RecursionError,
+                    ):  # the SDK leaves JSON that breaks off to us
+                        self.counts.add("unreadable_bodies")
+                        continue
+                    used = tokens_used(raw.get("usage"), call)
+                    if used is not None:
+                        exchange.end(self.budget.cost(*used))
+                        self._tokens.correct(estimate, sum(used))
+                    return raw
+            raise Rejected(f"{self.settings.base_url}: its replies cannot be read as JSON")
         except APIStatusError as error:
-            if _code(error) in _FILTERED:
+            if error_code(error) in _FILTERED:
                 return None
-            hopeless = error.status_code in (401, 403, 404) or _code(error) in _HOPELESS
-            raise (Fatal if hopeless else Rejected)(self._words(error, call)) from None
+            hopeless = error.status_code in (401, 403, 404) or error_code(error) in HOPELESS
+            if hopeless or 300 <= error.status_code < 400:
+                raise Fatal(words(self.settings, error, call)) from None
+            rejected = Rejected(words(self.settings, error, call))
+            rejected.status = error.status_code
+            raise rejected from None
         except APIConnectionError as error:
-            raise Rejected(self._words(error, call)) from None
+            raise Rejected(words(self.settings, error, call)) from None
         except OpenAIError as error:
-            raise Fatal(self._words(error, call)) from None
-        finally:
-            self.budget.settle(reserved, cost)
+            raise Fatal(words(self.settings, error, call)) from None
 
     def _create(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
         client = self.client
@@ -342,58 +432,7 @@ class Api:
             raise ValueError("no JSON object")
         return loaded
 
-    def _is_ours(self, said: str, asked: str) -> bool:
-        """Is ``said`` the model that was asked for, by a longer or shorter name?"""
-        names = (asked, *self.settings.served_as)
-        same = any(said == n or said.startswith(f"{n}-") or n.endswith(f"/{said}") for n in names)
-        return same or said.endswith(f"/{asked}")
 
-    def _unusable(self, problem: str, call: Call, raw: Mapping[str, Any]) -> str:
-        if problem == "no_choices":
-            return f"{call.body['model']}: {_ASKED} replies held no choice"
-        return (
-            f"asked for model {call.body['model']!r}, {raw.get('model')!r} answered {_ASKED} times; "
-            "if that is the same one, set served_as to that name"
-        )
-
-    def _words(self, error: Exception, call: Call | None = None) -> str:
-        """An SDK error in one line, with what to do about the common ones."""
-        s = self.settings
-        where = f"{s.base_url} ({call.body['model']})" if call else s.base_url
-        reason = redact(str(error).splitlines()[0][:300] if str(error) else type(error).__name__)
-        status = getattr(error, "status_code", None)
-        if status in (401, 403):
-            there = "holds another key" if os.environ.get(s.api_key_variable) else "is not set"
-            return f"{where} refuses the key: {reason}. The variable {s.api_key_variable} {there}"
-        if status == 404:
-            return f"{where}: {reason}. Check model and api={s.api} (completions or chat)"
-        return f"{where}: {type(error).__name__}: {reason}"
-
-
-def _tokens_used(usage: Any) -> tuple[int, int]:
-    """(prompt, new) tokens as the server says; 0 where it says nothing sensible."""
-    counts = [
-        usage.get(f"{kind}_tokens") if isinstance(usage, Mapping) else 0
-        for kind in ("prompt", "completion")
-    ]
-    sent, new = (count if isinstance(count, int) and 0 <= count < 10**9 else 0 for count in counts)
-    return sent, new
-
-
-def _transport_fault(error: Exception) -> str:
-    if "Timeout" in type(error).__name__:
-        return "timeouts"
-    return "cut_bodies" if "complete message body" in str(error) else "connection_errors"
-
-
-def _status_fault(status: int) -> str:
-    if status == 429:
-        return "rate_limited"
-    return "server_errors" if status >= 500 else "rejected"
-
-
-def _code(error: Any) -> str:
-    """The ``code`` of an error body."""
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error", body)
-    return str(inner.get("code") or inner.get("type") or "") if isinstance(inner, Mapping) else ""
+def _next_name(name: str) -> str:
+    """The key of what replaces the useless reply under ``name``; empty: there is no second replacement."""
+    return "" if name.endswith("+") else f"{name}+"

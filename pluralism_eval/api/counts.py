@@ -19,6 +19,7 @@ NAMES = (
     "connection_errors",
     "cut_bodies",
     "unreadable_bodies",
+    "over_limit",
     "rejected",
     "wrong_model",
     "no_choices",
@@ -31,7 +32,9 @@ NAMES = (
     "refusals",
     "content_filtered",
     "length_limited",
+    "asked_one_by_one",
     "batches",
+    "lost_batches",
     "said_our_key",
 )
 """Attempts; answers that were paid for and those that were stored; tokens of the paid ones; then

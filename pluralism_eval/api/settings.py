@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
 from pluralism_eval.errors import raise_all
-from pluralism_eval.secrets import is_secret_name, secret_in_url
+from pluralism_eval.secrets import is_secret_name, looks_secret, secret_in_url, secrets_in
 
 OPENAI = "https://api.openai.com/v1"
 KINDS = ("chat", "completions")
-ANSWER_FIELDS = ("extra", "omit", "top_logprobs", "max_length", "tokenizer")
+UNNAMED = "unnamed"
+"""In ``served_as``: replies that name no model."""
+_INSTEAD = (
+    "put them into the environment (OPENAI_API_KEY, or a variable that api_key_variable names; for headers "
+    "extra_headers_from_env, a mapping from header to variable)"
+)
+ANSWER_FIELDS = ("extra", "omit", "top_logprobs", "max_length", "tokenizer", "think_end_token")
 """Besides model, base_url and api: what an answer may depend on."""
 
 
@@ -29,7 +36,7 @@ class ApiSettings:
     concurrency: int = 16
     """Requests in flight."""
     timeout: float = 120.0
-    """Seconds until a request is given up and tried again."""
+    """Seconds until a request is given up and tried again; a reply that is still arriving then is an error."""
     max_retries: int = 8
     """Of requests that failed for a passing reason (408, 409, 429, 5xx, no connection)."""
     requests_per_minute: float | None = None
@@ -40,7 +47,8 @@ class ApiSettings:
     price_out: float | None = None
     """Money for a million new tokens."""
     spend_limit: float | None = None
-    """Money that a run may spend; no request is sent that could exceed it."""
+    """Money that a run may spend; no request is sent that could exceed it. What a server answered without saying
+    its tokens, and what it did not answer in time, counts with the most that it may have cost."""
     cache: bool = True
     """False: nothing is kept and everything asked anew, for servers whose weights change under one name."""
     batch: bool = False
@@ -55,6 +63,9 @@ class ApiSettings:
     """Context window in tokens."""
     top_logprobs: int = 20
     """Likeliest first tokens that are asked for (readout ``top_logprobs``)."""
+    think_end_token: str = ""
+    """What ends a model's thought; the answer is what follows it, and stop strings hold for that alone.
+    Default: ``</think>``, where a text has it."""
     max_tokens_name: str = ""
     """Default: ``max_completion_tokens`` for OpenAI's chat, else ``max_tokens``."""
     omit: tuple[str, ...] = ()
@@ -62,7 +73,9 @@ class ApiSettings:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """More request parameters, such as ``reasoning_effort``."""
     served_as: tuple[str, ...] = ()
-    """Other names under which the server may say that the model answered."""
+    """Other names under which the server may say that the model answered; ``unnamed``: it says none."""
+    extra_headers_from_env: Mapping[str, Any] = field(default_factory=dict)
+    """Header → the environment variable that holds its value: ``{"X-Team": "TEAM_KEY"}``."""
 
     @property
     def limit_name(self) -> str:
@@ -98,11 +111,9 @@ def parse_api(given: Mapping[str, Any]) -> ApiSettings:
 
 def _unknown(name: str, value: Any, known: list[str]) -> str:
     if is_secret_name(name):
-        return (
-            f"{name}: keys do not belong in arguments, which results and shell histories keep; put it into the "
-            "environment (OPENAI_API_KEY, or a variable that api_key_variable names)"
-        )
-    return f"unknown argument {name}={value!r}. Known: {', '.join(known)}"
+        return f"{name}: keys do not belong in arguments, which results and shell histories keep; {_INSTEAD}"
+    shown = "" if isinstance(value, Mapping) else f"={value!r}"
+    return f"unknown argument {name}{shown}. Known: {', '.join(known)}"
 
 
 def _typed(name: str, value: Any, hint: Any, problems: list[str]) -> Any:
@@ -135,10 +146,26 @@ def _typed(name: str, value: Any, hint: Any, problems: list[str]) -> Any:
     return value
 
 
+def _looking_secret(value: Any, name: str = "") -> Iterator[str]:
+    """Names, at any depth, of texts that are a key by their look."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _looking_secret(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _looking_secret(inner, name)
+    elif isinstance(value, str) and looks_secret(value):
+        yield name
+
+
 def _of_values(s: ApiSettings) -> list[str]:
     found = []
     if secret_in_url(s.base_url):
-        found.append("base_url carries a user, password or key; put the key into the environment")
+        found.append(f"base_url carries a user, password or key; {_INSTEAD}")
+    elif "?" in s.base_url or "#" in s.base_url:
+        found.append(
+            "base_url has a query: the paths of requests are added to it. Leave out ? and #"
+        )
     elif not s.base_url.startswith(("http://", "https://")):
         found.append(f"base_url={s.base_url!r} must begin with http:// or https://")
     positive = (
@@ -154,6 +181,15 @@ def _of_values(s: ApiSettings) -> list[str]:
         f"{name}={getattr(s, name)!r} must be 0 or more"
         for name in ("max_retries", "price_in", "price_out", "spend_limit")
         if getattr(s, name) is not None and not getattr(s, name) >= 0
+    ]
+    found += [
+        f"extra.{name}: keys do not belong in arguments, which results and shell histories keep; {_INSTEAD}"
+        for name in dict.fromkeys([*secrets_in(s.extra), *_looking_secret(s.extra)])
+    ]
+    found += [
+        f"extra_headers_from_env: {header!r} must name an environment variable, such as TEAM_KEY"
+        for header, variable in s.extra_headers_from_env.items()
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(variable)) or looks_secret(str(variable))
     ]
     if s.batch and not s.cache:
         found.append("batch=true collects answers from the cache: drop cache=false")

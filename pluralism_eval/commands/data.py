@@ -12,9 +12,11 @@ from typing import Any
 from pluralism_eval.data import build, valueprism
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, oddities, read_items
-from pluralism_eval.data.sources import INPUTS, blob_id, chosen, input_file
+from pluralism_eval.data.sources import INPUTS, blob_id, chosen, input_file, long_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
+from pluralism_eval.json_files import read_json
+from pluralism_eval.leaderboard.docs import drawn
 
 BUILDERS: dict[str, Callable[..., build.Built]] = {
     **build.BUILDERS,
@@ -34,6 +36,13 @@ def add(commands: Any) -> None:
     card.add_argument("--task", choices=sorted(INPUTS), help="only this one")
     card.add_argument("--json", action="store_true", help="every damaged item, as JSON")
     card.set_defaults(action=_card)
+    draw = actions.add_parser(
+        "draw", help="docs of a partial run that can be submitted, for lm_eval's --samples"
+    )
+    draw.add_argument("tasks", nargs="+", choices=sorted(INPUTS), metavar="TASK", help=", ".join(INPUTS))  # fmt: skip
+    draw.add_argument("--docs", type=int, required=True, help="of each task")
+    draw.add_argument("--data", help="as of card")
+    draw.set_defaults(action=_draw)
     make = actions.add_parser("build", help="an input file from its original source")
     make.add_argument("task", choices=sorted(BUILDERS))
     make.add_argument(
@@ -71,6 +80,18 @@ def _card(arguments: argparse.Namespace) -> None:
                 print(f"  {name}: {value}")
     if arguments.task and all("missing" in card for card in cards):
         raise PluralismError(cards[0]["missing"])
+
+
+def _draw(arguments: argparse.Namespace) -> None:
+    found = {}
+    for task in arguments.tasks:
+        path, dropped = input_file(task, arguments.data), chosen(arguments.data)[1]
+        items = read_items(path)
+        of = len(items) - (len(damaged(items)) if dropped and task == "opinionqa" else 0)
+        if not 1 <= arguments.docs <= of:
+            raise PluralismError(f"--docs {arguments.docs}: {task} has {of:,} docs; from 1 to {of}")
+        found[long_name(task)] = drawn(of, arguments.docs)
+    print(json.dumps(found))
 
 
 def _describe(task: str, data: str | None) -> dict[str, Any]:
@@ -134,9 +155,10 @@ def _pairs(docs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _made(path: Path) -> dict[str, Any]:
     """What :func:`_build` left out of ``path``; {} if it did not write this very file."""
     try:
-        record = json.loads(_record(path).read_text(encoding="utf-8"))
+        record = read_json(_record(path))
         same = record["blob"] == blob_id(path.read_bytes())
-        return {"built_from": record["source"], "left_out": record["left_out"]} if same else {}
+        told = {"built_from": record["source"], "left_out": record["left_out"]}
+        return {**told, "noted": record.get("noted", {})} if same else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -153,9 +175,16 @@ def _build(arguments: argparse.Namespace) -> None:
     target = arguments.output / f"{INPUTS[arguments.task][0]}.json"
     content = json.dumps(built.items, ensure_ascii=False).encode()
     write_atomic(target, content)
-    record = {"source": source, "blob": blob_id(content), "left_out": dict(built.dropped)}
+    record = {
+        "source": source,
+        "blob": blob_id(content),
+        "left_out": dict(built.dropped),
+        "noted": dict(built.noted),
+    }
     write_atomic(_record(target), json.dumps(record, ensure_ascii=False, indent=1))
     print(f"{target}: {len(built.items)} items; dropped: {dict(built.dropped) or 'none'}")
+    if built.noted:
+        print(f"kept, but note: {dict(built.noted)}")
     print(f"Use it: --metadata data={arguments.output}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.exports import card, every_eval, hub, inspect_logs, writing
 from pluralism_eval.exports.facts import Exported, Facts, facts_of
-from pluralism_eval.results import read_run, runs_below
+from pluralism_eval.results import as_written, runs_in
 
 FORMATS = ("inspect", "every-eval-ever", "hf", "model-card")
 
@@ -54,9 +54,10 @@ def _export(arguments: argparse.Namespace) -> None:
         raise PluralismError("--into belongs to --to model-card; add it")
     if "inspect" in formats:
         inspect_logs.check_installed()  # before minutes are spent on intervals
-    found = dict.fromkeys(file for path in arguments.runs for file in runs_below(path))
-    runs = [facts_of(read_run(file), arguments.model) for file in found]
-    made = {name: _made(name, runs, arguments) for name in formats}
+    found = {run.path: run for path in arguments.runs for run in runs_in(path)}
+    with as_written(*found):
+        runs = [facts_of(run, arguments.model) for run in found.values()]
+        made = {name: _made(name, runs, arguments) for name in formats}
     for facts in runs:
         for lack in facts.lacks:
             print(f"{facts.run.path}: {lack}")

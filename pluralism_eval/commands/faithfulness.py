@@ -20,7 +20,7 @@ from pluralism_eval.metrics.faithfulness import Content, Coverage, Faithfulness,
 from pluralism_eval.report.as_json import as_json
 from pluralism_eval.report.plots import Bar, bar_plot, check_plot
 from pluralism_eval.report.table import markdown
-from pluralism_eval.results import read_run
+from pluralism_eval.results import as_written, read_run
 
 _SHUFFLED = "shuffled"
 
@@ -53,9 +53,10 @@ def _faithfulness(arguments: argparse.Namespace) -> None:
         check_plot(arguments.plot)
     run = read_run(arguments.run)
     check_method(run, METHODS)
-    scorer = chosen_scorer(run, arguments.nli, arguments.preset)
-    docs = exchanges(run, arguments.preset)
-    found = faithfulness(docs, community_names(run), scorer, arguments.seed)
+    with as_written(run.path):
+        scorer = chosen_scorer(run, arguments.nli, arguments.preset)
+        docs = exchanges(run, arguments.preset)
+        found = faithfulness(docs, community_names(run), scorer, arguments.seed)
     if arguments.plot:
         _plot(arguments.plot, run.name, found)
     if arguments.json:

@@ -24,7 +24,7 @@ from pluralism_eval.metrics.influence import DISTRIBUTIONAL, Estimate, Part, Tas
 from pluralism_eval.metrics.selections import STEERABLE, SelectionGroup, TaskSelections, selections
 from pluralism_eval.report.as_json import as_json
 from pluralism_eval.report.table import markdown
-from pluralism_eval.results import Run, read_run
+from pluralism_eval.results import Run, as_written, read_run
 
 _METHOD = "modular_pluralism"
 _TASKS = (TASK, *STEERABLE, *DISTRIBUTIONAL)
@@ -52,7 +52,8 @@ def _influence(arguments: argparse.Namespace) -> None:
     check_method(run, [_METHOD])
     tasks = _tasks(run, arguments)
     scorer = chosen_scorer(run, arguments.nli, arguments.preset) if TASK in tasks else None
-    found = {task: _of(run, task, scorer, arguments.preset) for task in tasks}
+    with as_written(run.path):
+        found = {task: _of(run, task, scorer, arguments.preset) for task in tasks}
     if arguments.json:
         print(as_json({"run": str(run.path), "scorer": scorer, "tasks": found}))
         return

@@ -10,8 +10,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
-
 from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.distribution import read, total_variation
 from pluralism_eval.errors import PluralismError
@@ -19,9 +17,11 @@ from pluralism_eval.files import write_atomic
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.plugin import METHODS
 from pluralism_eval.report.table import markdown
+from pluralism_eval.report.tabular import document
 from pluralism_eval.results import Run
 from pluralism_eval.settings import READOUTS, parse
 from pluralism_eval.study import RunSpec, execute, parse_llm
+from pluralism_eval.yaml_files import yaml_value
 
 _HEADLINES = {"vk": "acc", "opinionqa": "match", "moralchoice": "jsd", "globalopinionqa": "jsd"}
 _COMPARED = tuple(name for name in READOUTS if name != "harness")
@@ -82,7 +82,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         "- sampling: standard deviation of the score over repeated sampling; a distance from few samples is too large as well",
         "- TV: mean total variation to the first readout's distribution, over docs that both read",
     ]
-    text = "\n".join(lines) + "\n"
+    text = document(lines) + "\n"
     write_atomic(arguments.output / "report.md", text)
     print("\n" + text)
     print(f"Report: {arguments.output / 'report.md'}   runs: {arguments.output}/")
@@ -107,7 +107,7 @@ def _specs(arguments: argparse.Namespace) -> list[RunSpec]:
         key, equals, value = pair.partition("=")
         if not equals or key == "readout":
             raise PluralismError(f"--set {pair!r}: KEY=VALUE, and not readout")
-        settings[key] = yaml.safe_load(value)
+        settings[key] = yaml_value(value)
     llm = parse_llm(arguments.llm)
     return [
         RunSpec(

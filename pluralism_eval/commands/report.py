@@ -11,7 +11,7 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.judge import check_judge
 from pluralism_eval.plugin import METHODS
 from pluralism_eval.reproduce import filled, output
-from pluralism_eval.results import Run, read_run, runs_below
+from pluralism_eval.results import Run, as_written, runs_in
 
 _ORDER = list(METHODS)
 
@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     if not arguments.max_megabytes >= 1:
         raise PluralismError(f"--max-megabytes {arguments.max_megabytes}: at least 1")
-    found: list[Run] = [read_run(file) for path in arguments.runs for file in runs_below(path)]
+    found: list[Run] = [run for path in arguments.runs for run in runs_in(path)]
     found.sort(key=lambda run: _ORDER.index(run.name) if run.name in _ORDER else len(_ORDER))
     paths = [run.path for run in found]
     if len(set(paths)) < len(paths):
@@ -60,7 +60,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.judge:
         check_judge(arguments.judge)
     folder = arguments.output
-    with progress.one_line(folder / "log.txt"):
+    with progress.one_line(folder / "log.txt"), as_written(*paths):
         written = output.write(
             filled.labelled(found),
             folder,

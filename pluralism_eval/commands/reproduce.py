@@ -12,6 +12,7 @@ from pluralism_eval.commands import studies
 from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
+from pluralism_eval.json_files import read_json
 from pluralism_eval.planning.rows import LLM, MESSAGES
 from pluralism_eval.report import tabular
 from pluralism_eval.report.as_json import as_json
@@ -160,7 +161,7 @@ def _report(
     lines += claims.lines(target.name, found, changes)
     lines += _extra(target, done, arguments)
     lines += ["", *_used(done, folder)]
-    text = "\n".join(lines) + "\n"
+    text = tabular.document(lines) + "\n"
     write_atomic(folder / "report.md", text)
     if not arguments.json:
         print(text)
@@ -186,7 +187,7 @@ def _used(done: Sequence[Any], folder: Path) -> list[str]:
     """What the runs used, beside what was planned where a plan was made."""
     total = plan.used([run for _, run in done])
     file = folder / _PLAN
-    planned = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    planned = read_json(file) if file.is_file() else {}
     lines = []
     for kind, counts in total.items():
         shown = [f"{value:,} {name.replace('_', ' ')}" + (

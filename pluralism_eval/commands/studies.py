@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.reproduce.build import Options
 from pluralism_eval.study import StudyLLM, parse_llm, read_study
+from pluralism_eval.yaml_files import yaml_value
 
 
 def flags(parser: argparse.ArgumentParser, output: str) -> None:
@@ -80,5 +79,5 @@ def pairs(flag: str, given: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise PluralismError(f"{flag} {pair!r} is not KEY=VALUE")
-        found[key] = yaml.safe_load(value)
+        found[key] = yaml_value(value)
     return found

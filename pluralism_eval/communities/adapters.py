@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
+import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
 
+from pluralism_eval import checksums
 from pluralism_eval.cache import Store, cache_root, digest
+from pluralism_eval.communities import adapter_files, kinds
+from pluralism_eval.communities.adapter_config import config_sha256, is_usual
+from pluralism_eval.communities.bases import base_identity as base_identity
+from pluralism_eval.communities.bases import base_model as base_model
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.files import write_atomic
 from pluralism_eval.llm import embedded
+from pluralism_eval.llm.contents import hub_commit as hub_commit
+from pluralism_eval.llm.contents import weights_sha256 as weights_sha256
 
 WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 CONFIG = "adapter_config.json"
 RECORD = "training.json"
+log = logging.getLogger(__name__)
 
 
 class AdapterSpec(Protocol):
@@ -52,6 +60,17 @@ class Adapter:
     tensors: int
     commit: str | None = None
     """Hub commit, where it came from there."""
+    key_version: int = 1
+    """See :func:`kinds.key_version`."""
+    config_sha256: str = ""
+    """Of the configuration, as far as a text depends on it."""
+    usual: bool = False
+    """LoRA as PEFT makes it by itself, see :func:`~pluralism_eval.communities.adapter_config.is_usual`."""
+
+    @property
+    def identity(self) -> str:
+        """What its texts depend on: weights and configuration."""
+        return digest([self.sha256, self.config_sha256])
 
 
 def resolve_all(communities: Sequence[AdapterSpec]) -> dict[str, Adapter]:
@@ -66,81 +85,10 @@ def resolve_all(communities: Sequence[AdapterSpec]) -> dict[str, Adapter]:
     return found
 
 
-def base_model(base: str) -> str:
-    """What transformers loads for ``base`` (a folder or Hub id)."""
-    return embedded.locate() if base == "embedded" else base
-
-
-def base_identity(base: str, revision: str = "main") -> str:
-    """What messages depend on: name and revision; for local weights their hash."""
-    if base == "embedded":
-        return Path(embedded.locate()).name
-    if Path(base).is_dir():
-        return f"sha256:{weights_sha256(base)}"
-    return base if revision == "main" else f"{base}@{revision}"
-
-
-def weights_sha256(model: str, revision: str = "main") -> str | None:
-    """Hash over the weight files of a folder, or of a Hub model that was downloaded; else None.
-
-    A file of the Hub's cache is named after its hash; other files are read once and remembered by
-    path, size and time.
-    """
-    folder = Path(model) if Path(model).is_dir() else _snapshot(model, revision)
-    if folder is None:
-        return None
-    weights = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".gguf"))
-    return digest([[p.name, _file_sha256(p)] for p in weights]) if weights else None
-
-
-def hub_commit(model: str, revision: str = "main") -> str | None:
-    """The commit of a Hub model as it lies in the cache; None for folders, and where nothing was downloaded."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if model == "embedded" or Path(model).is_dir():
-        return None
-    try:
-        found = try_to_load_from_cache(model, "config.json", revision=revision)
-    except ValueError:  # no Hub id
-        return None
-    return Path(found).parent.name if isinstance(found, str) else None
-
-
-def _snapshot(model: str, revision: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                model, revision=revision, local_files_only=True, allow_patterns=["*.safetensors"]
-            )
-        )
-    except Exception:  # not downloaded, or no Hub id: there is nothing to hash
-        return None
-
-
-def _file_sha256(path: Path) -> str:
-    real = path.resolve()
-    if re.fullmatch(r"[0-9a-f]{64}", real.name):
-        return real.name
-    state = real.stat()
-    key = digest([str(real), state.st_size, state.st_mtime_ns])
-    store = Store(cache_root() / "hashes.sqlite", "files")
-    known = store.get([key])
-    if key not in known:
-        hashed = hashlib.sha256()
-        with real.open("rb") as file:
-            while block := file.read(1 << 24):
-                hashed.update(block)
-        known = {key: hashed.hexdigest()}
-        store.put(known)
-    return str(known[key])
-
-
 def training_record(community: AdapterSpec) -> dict[str, Any] | None:
     """``training.json`` beside the adapter: corpus, recipe, perplexities; None if there is none."""
     try:
-        found = json.loads((_folder(community) / RECORD).read_text(encoding="utf-8"))
+        found = adapter_files.read_config(_folder(community), RECORD)
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -152,11 +100,13 @@ def training_record(community: AdapterSpec) -> dict[str, Any] | None:
 def _resolve(community: AdapterSpec) -> Adapter:
     folder = _folder(community)
     config = _config(community, folder)
+    commit = folder.name if folder.parent.name == "snapshots" else None
     weights = folder / WEIGHTS
     if not weights.is_file():
         folder = _unpickled(community, folder)
         weights = folder / WEIGHTS
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    _check_weight_file(community, weights)
+    sha256 = adapter_files.sha256_of(weights)
     if community.sha256 and community.sha256 != sha256:
         raise PluralismError(
             f"adapter={community.adapter!r} has sha256 {sha256}, the pool says {community.sha256}; "
@@ -165,27 +115,47 @@ def _resolve(community: AdapterSpec) -> Adapter:
     _check_base(community)
     rank, tensors = _check_tensors(community, weights, config, sha256)
     commit = folder.name if folder.parent.name == "snapshots" else None
-    return Adapter(folder, sha256, rank, tensors, commit)
+    return Adapter(
+        folder,
+        sha256,
+        rank,
+        tensors,
+        commit,
+        kinds.key_version(config),
+        config_sha256(config),
+        is_usual(config),
+    )
+
+
+def _check_weight_file(community: AdapterSpec, weights: Path) -> None:
+    """Before anything reads it whole: is it what its header says, and no larger than its configuration implies?"""
+    try:
+        if weights.name == WEIGHTS:
+            adapter_files.check_header(weights)
+        if adapter_files.is_large(weights):
+            adapter_files.check_size(weights, _expected_shapes(community, weights.parent))
+    except PluralismError as error:
+        raise PluralismError(f"adapter={community.adapter!r}: {error}") from error
 
 
 def _config(community: AdapterSpec, folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.is_file():
         raise PluralismError(f"adapter={community.adapter!r} has no {CONFIG}: not a PEFT adapter")
+    adapter_files.check_links(folder, (CONFIG, WEIGHTS, PICKLED, RECORD))
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        config = adapter_files.read_config(folder, CONFIG)
+    except (OSError, ValueError) as error:
         raise PluralismError(
             f"adapter={community.adapter!r}: {CONFIG} is not JSON: {error}"
         ) from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else config
-        raise PluralismError(f"adapter={community.adapter!r} is of type {kind!r}; LORA is needed")
-    if config.get("megatron_config"):  # PEFT would import any module that it names
+    if not isinstance(config, dict):
         raise PluralismError(
-            f"adapter={community.adapter!r}: {CONFIG} has a megatron_config, which makes PEFT import a module of its choice; "
-            "it is refused: remove it"
+            f"adapter={community.adapter!r}: {CONFIG} is {config!r:.60}, no mapping"
         )
+    refused = kinds.refusal(config)
+    if refused:
+        raise PluralismError(f"adapter={community.adapter!r} {refused}")
     trained_on = str(config.get("base_model_name_or_path"))
     if trained_on not in _names_of(community.base):
         raise PluralismError(
@@ -240,7 +210,7 @@ def _read_tensors(community: AdapterSpec, weights: Path) -> dict[str, tuple[int,
                     raise PluralismError(
                         f"adapter={community.adapter!r}: tensor {name} holds NaN or infinity; train it again"
                     )
-                alive = alive or ("lora_B" in name and bool(tensor.any()))
+                alive = alive or (_acts(name) and bool(tensor.any()))
     except (SafetensorError, OSError) as error:
         raise PluralismError(
             f"adapter={community.adapter!r}: {WEIGHTS} is damaged ({str(error).splitlines()[0]}); copy or download it again"
@@ -250,6 +220,11 @@ def _read_tensors(community: AdapterSpec, weights: Path) -> dict[str, tuple[int,
             f"adapter={community.adapter!r}: all lora_B weights are zero, so it would be the bare base model"
         )
     return shapes
+
+
+def _acts(name: str) -> bool:
+    """True for tensors without which an adapter does nothing; others hold numbers all the same."""
+    return "lora_B" in name or "lora_embedding_B" in name or "lora_" not in name
 
 
 def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[int, ...]]:
@@ -273,11 +248,16 @@ def _expected_shapes(community: AdapterSpec, folder: Path) -> dict[str, tuple[in
         config.inference_mode = False
         config.base_model_name_or_path = None  # checked above; peft would warn of the folder's name
         with torch.device("meta"):
-            model = get_peft_model(AutoModelForCausalLM.from_config(base_config), config)
+            base = AutoModelForCausalLM.from_config(base_config)
+            modules = [name for name, _ in base.named_modules()]
+            layers = getattr(base_config.get_text_config(), "num_hidden_layers", None)
+            adapter_files.check_config(vars(config), modules, layers)
+            model = get_peft_model(base, config)
         state = get_peft_model_state_dict(model)
-    except (ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # PEFT raises what it likes
+        reason = (str(error) or type(error).__name__).splitlines()[0][:300]
         raise PluralismError(
-            f"adapter={community.adapter!r}: {CONFIG} does not fit {community.base!r}: {str(error).splitlines()[0][:300]}"
+            f"adapter={community.adapter!r}: {CONFIG} does not fit {community.base!r}: {reason}"
         ) from error
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
@@ -319,16 +299,25 @@ def _unpickled(community: AdapterSpec, folder: Path) -> Path:
     import torch
     from safetensors.torch import save
 
-    target = cache_root() / "adapters" / hashlib.sha256(pickled.read_bytes()).hexdigest()
-    if not (target / WEIGHTS).is_file():
+    _check_weight_file(community, pickled)
+    config = (folder / CONFIG).read_bytes()
+    hashed = adapter_files.sha256_of(pickled)
+    target = cache_root() / "adapters" / f"{hashed}-{hashlib.sha256(config).hexdigest()[:12]}"
+    why = checksums.fault(target)
+    if why:
+        if target.exists():
+            log.warning("The unpacked adapter %s %s: unpacking it again", community.adapter, why)
         try:
             state = torch.load(pickled, map_location="cpu", weights_only=True)
         except Exception as error:  # pickle errors are of any kind
             raise PluralismError(
                 f"adapter={community.adapter!r}: {PICKLED} cannot be read as plain tensors: {str(error).splitlines()[0][:300]}"
             ) from error
-        write_atomic(target / CONFIG, (folder / CONFIG).read_bytes())
-        write_atomic(target / WEIGHTS, save({k: v.contiguous() for k, v in state.items()}))
+        scratch = target.with_name(f".unpacking-{secrets.token_hex(4)}")
+        write_atomic(scratch / CONFIG, config)
+        write_atomic(scratch / WEIGHTS, save({k: v.contiguous() for k, v in state.items()}))
+        checksums.record(scratch)
+        checksums.replace_folder(scratch, target)
     return target
 
 

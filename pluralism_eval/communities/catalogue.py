@@ -40,6 +40,8 @@ class Community:
     """OpenAI-compatible server."""
     model: str = ""
     """Its name on the server."""
+    served_as: str = ""
+    """Other names under which the server may say that it answered, joined by commas; ``unnamed``: it says none."""
     api_key_variable: str = "OPENAI_API_KEY"
     persona: str = ""
     """System instruction of a prompted community."""
@@ -48,7 +50,8 @@ class Community:
     def place(self) -> tuple[str, ...]:
         """Communities of one place share an engine."""
         if self.base_url:
-            return ("served", self.base_url, self.api_key_variable)
+            names = (self.served_as,) if self.served_as else ()
+            return ("served", self.base_url, self.api_key_variable, *names)
         return (self.engine, self.base, self.base_revision)
 
 
@@ -62,8 +65,8 @@ _NEEDS: dict[str, set[str]] = {
 _MAY: dict[str, set[str]] = {
     "lora": {"base_revision", "revision", "sha256", "pickle"},
     "vllm": {"base_revision", "revision", "sha256", "pickle"},
-    "served": {"api_key_variable"},
-    "prompted": {"base", "base_revision", "base_url", "model", "api_key_variable"},
+    "served": {"api_key_variable", "served_as"},
+    "prompted": {"base", "base_revision", "base_url", "model", "api_key_variable", "served_as"},
 }
 
 
@@ -212,6 +215,10 @@ def _problems(entry: Mapping[str, Any]) -> list[str]:
     if secret_in_url(str(entry.get("base_url", ""))):
         found.append(
             "base_url carries a user, password or key; put the key into api_key_variable's variable"
+        )
+    elif entry.get("base_url") and set("?#") & set(str(entry["base_url"])):
+        found.append(
+            "base_url has a query: the paths of requests are added to it. Leave out ? and #"
         )
     if not isinstance(entry.get("pickle", False), bool):
         found.append(f"pickle={entry['pickle']!r} must be true or false")

@@ -65,18 +65,20 @@ class LocalModel:
                 f"LM's window of {window}; lower message_max_tokens or shorten the query"
             )
         eos = self._eos()
-        greedy = sampling.temperature == 0
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        drawn = Seeded([seeds[i] for i in order], sampling.temperature or 1.0, sampling.top_p)
         found = decode(
             model,
-            rows,
-            Greedy() if greedy else Seeded(seeds, sampling.temperature, sampling.top_p),
+            [rows[i] for i in order],
+            drawn if sampling.temperature else Greedy(),
             max_new=sampling.max_tokens,
             min_new=1,  # as if an empty message were drawn again
             eos=eos,
             rows=self._batch or rows_that_fit(self.model, longest + sampling.max_tokens),
-            also=also,
+            also=lambda numbers: also([order[n] for n in numbers]),
         )
-        for i, new in found:
+        for n, new in found:
+            i = order[n]
             yield i, self._decode(new, eos, len(rows[i]))
 
     def chunk(self, n_jobs: int) -> int:
@@ -99,7 +101,10 @@ class LocalModel:
         return Output(text, len(kept), end is not None, prompt_tokens)
 
     def _eos(self) -> list[int]:
-        known = self.model.generation_config.eos_token_id or self.tokenizer.eos_token_id
+        known = self.model.generation_config.eos_token_id
+        known = self.tokenizer.eos_token_id if known is None else known
+        if known is None:  # texts then end at their limit
+            return []
         return list(known) if isinstance(known, (list, tuple)) else [int(known)]
 
 

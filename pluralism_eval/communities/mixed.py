@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import Linear
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
+from transformers.pytorch_utils import Conv1D
 
 from pluralism_eval.errors import PluralismError
 
@@ -21,15 +19,20 @@ class MixedAdapters:
     PEFT goes through the adapters one by one in every layer.
     """
 
-    def __init__(self, peft: Any, names: Sequence[str]) -> None:
+    def __init__(self, model: Any, adapters: Mapping[str, Mapping[str, Any]]) -> None:
         """
         Args:
-            peft: a PEFT model whose adapters stay disabled: here they act by themselves.
-            names: the adapters, see :func:`can_mix`.
+            model: the bare base model.
+            adapters: name → path of a linear layer of ``model`` → PEFT's LoRA layer there, with one adapter
+                (:attr:`attached.Attached.layers`).
         """
-        self._places = {name: i for i, name in enumerate(names)}
-        self._layers = [(layer, _Stack(layer, names)) for layer in peft.modules() if isinstance(layer, Linear)]  # fmt: skip
-        self._device = peft.device
+        self._places = {name: i for i, name in enumerate(adapters)}
+        paths = dict.fromkeys(path for layers in adapters.values() for path in layers)
+        self._layers = [
+            (model.get_submodule(path), _Stack([layers.get(path) for layers in adapters.values()]))
+            for path in paths
+        ]
+        self._device = model.device
         self._chosen: Any = None
         self._others: Any = None
 
@@ -54,7 +57,7 @@ class MixedAdapters:
         (x,) = given
         if x.dim() != 3 or x.shape[0] != len(self._chosen):
             raise PluralismError(
-                f"adapters cannot be mixed in a batch where a layer sees tokens of all rows together ({type(layer.get_base_layer()).__name__} "
+                f"adapters cannot be mixed in a batch where a layer sees tokens of all rows together ({type(layer).__name__} "
                 f"got {list(x.shape)}); train them on other target_modules, or use engine: vllm"
             )
         return stack.added(x, self._chosen, self._others, output)
@@ -63,23 +66,21 @@ class MixedAdapters:
 class _Stack:
     """The adapters of one layer, lower ranks filled up with zeros; one that does not change it is zero."""
 
-    def __init__(self, layer: Any, names: Sequence[str]) -> None:
-        own = [name if name in layer.lora_A else None for name in names]
-        known = [name for name in own if name]
-        if not known:
-            self.a = None
-            return
-        a, b = layer.lora_A[known[0]].weight, layer.lora_B[known[0]].weight
-        rank = max(layer.lora_A[name].weight.shape[0] for name in known)
-        self.a = a.new_zeros(len(names), rank, a.shape[1])
+    def __init__(self, layers: Sequence[Any]) -> None:
+        """
+        Args:
+            layers: [n_adapters] PEFT's layer of each, or None.
+        """
+        own = [None if layer is None else _matrices(layer) for layer in layers]
+        first_a, first_b = next(pair for pair in own if pair is not None)
+        rank = max(len(pair[0]) for pair in own if pair is not None)
+        self.a = first_a.new_zeros(len(own), rank, first_a.shape[1])
         """[n_adapters, rank, width of the input]"""
-        self.b = b.new_zeros(len(names), rank, b.shape[0])
+        self.b = first_b.new_zeros(len(own), rank, first_b.shape[1])
         """[n_adapters, rank, width of the output], scaled"""
-        for i, name in enumerate(own):
-            if name:
-                r = layer.lora_A[name].weight.shape[0]
-                self.a[i, :r] = layer.lora_A[name].weight.detach()
-                self.b[i, :r] = layer.lora_B[name].weight.detach().T * layer.scaling[name]
+        for i, pair in enumerate(own):
+            if pair is not None:
+                self.a[i, : len(pair[0])], self.b[i, : len(pair[1])] = pair
 
     def added(self, x: Any, chosen: Any, others: Any, output: Any) -> Any:
         """``output`` with what each row's adapter adds.
@@ -90,8 +91,6 @@ class _Stack:
             others: [n_rows, n_adapters, 1] True for those that were not chosen.
             output: [n_rows, n_tokens, width of the output].
         """
-        if self.a is None:
-            return output
         given = x.to(self.a.dtype)
         if x.shape[1] > 1:
             chosen = chosen.to(x.device)
@@ -104,14 +103,32 @@ class _Stack:
         return output + change.to(output.dtype)
 
 
-def can_mix(peft: Any, names: Sequence[str]) -> bool:
-    """True where the adapters change linear layers alone, by plain LoRA; else PEFT computes them."""
-    changed = [m for m in peft.modules() if isinstance(m, (BaseTunerLayer, AuxiliaryTrainingWrapper))]  # fmt: skip
-    return all(
-        type(m) is Linear
-        and not m.merged
-        and not any(
-            m.lora_bias.get(name) or name in getattr(m, "lora_variant", ()) for name in names
-        )
-        for m in changed
-    )
+def _matrices(layer: Any) -> tuple[Any, Any]:
+    """[rank, width of the input] and [rank, width of the output], scaled."""
+    (name,) = layer.lora_A
+    a, b = layer.lora_A[name].weight.detach(), layer.lora_B[name].weight.detach()
+    return a, b.T * layer.scaling[name]
+
+
+@contextmanager
+def layers_by_row(model: Any, n_rows: int) -> Iterator[set[str]]:
+    """The paths of ``model``'s linear layers that see the tokens of each row apart, known once a pass over ``n_rows``
+    rows was made inside: only there can each row have its own adapter."""
+    apart: set[str] = set()
+    mingled: set[str] = set()
+
+    def look(path: str, _: Any, given: tuple[Any, ...], __: Any) -> None:
+        by_row = len(given) == 1 and given[0].dim() == 3 and len(given[0]) == n_rows
+        (apart if by_row else mingled).add(path)
+
+    hooks = [
+        layer.register_forward_hook(partial(look, path))
+        for path, layer in model.named_modules()
+        if isinstance(layer, (torch.nn.Linear, Conv1D))
+    ]
+    try:
+        yield apart
+    finally:
+        for hook in hooks:
+            hook.remove()
+        apart -= mingled

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from pluralism_eval import progress, ranks, utilisation
 from pluralism_eval.behind import Behind
 from pluralism_eval.cache import Store, cache_root, digest
-from pluralism_eval.communities import adapters, vllm
+from pluralism_eval.communities import adapters, bases, vllm
 from pluralism_eval.communities.catalogue import Community, load_pool
 from pluralism_eval.communities.engine import CANARIES, Engine, Job, Proof, Sampling
 from pluralism_eval.communities.lora import LoraEngine
@@ -31,6 +32,16 @@ from pluralism_eval.usage import Usage
 _MAX_ATTEMPTS = 3
 _WRITE_EVERY = 32
 _WRITE_SECONDS = 2.0
+log = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """Of a message."""
+
+    own: str
+    """Over everything that its text depends on."""
+    named: str
+    """As earlier versions made it; its seed is made of it. The same as ``own`` where that held everything."""
 
 
 class CommunityPool:
@@ -44,15 +55,19 @@ class CommunityPool:
         sampling: Sampling,
         seed: int,
         batch: int | None,
+        settings: Settings | None = None,
     ) -> None:
         """Checks every adapter (base model, hash, tensors) before anything heavy is loaded.
+
+        Args:
+            settings: of the run, where its LLM may be the communities' base too.
 
         Raises:
             PluralismError: all adapters that are missing, damaged, or of another base model.
         """
         self.communities = list(communities)
         self._prompts, self._source, self._sampling = prompts, source, sampling
-        self._seed, self._batch = seed, batch
+        self._seed, self._batch, self._settings = seed, batch, settings or Settings()
         self._adapters: dict[str, adapters.Adapter] = {}
         if not source.exported:
             if any(c.engine == "vllm" for c in self.communities):
@@ -61,6 +76,8 @@ class CommunityPool:
         self._engines: dict[tuple[str, ...], Engine] = {}
         self._proofs: dict[str, Proof] = {}
         self._identities: dict[str, dict[str, str]] = {}
+        self._contents: dict[str, dict[str, Any]] = {}
+        self._further: dict[str, dict[str, Any]] = {}
         self.usage = Usage()
         """Of the messages written by this pool; stored ones cost nothing."""
 
@@ -82,8 +99,11 @@ class CommunityPool:
             adapter = self._adapters.get(c.name)
             if adapter:
                 shown |= {"adapter_sha256": adapter.sha256, "rank": adapter.rank}
+                shown["adapter_config_sha256"] = adapter.config_sha256
                 if adapter.commit:
                     shown["adapter_commit"] = adapter.commit
+            if not self.exported:
+                shown |= {f"depends_on_{name}": value for name, value in self._more(c).items()}
             found.append(shown)
         return found
 
@@ -118,8 +138,10 @@ class CommunityPool:
             return
         asked = {(self.prompt(query), query.sample) for query in queries}
         keys = {c.name: [self._key(c, *what) for what in asked] for c in self.communities}
-        stored = self._source.store.known([key for own in keys.values() for key in own])
-        self.prove([c for c in self.communities if not stored.issuperset(keys[c.name])], llm)
+        stored = self._known([key for own in keys.values() for key in own])
+        self.prove(
+            [c for c in self.communities if not stored.issuperset(k.own for k in keys[c.name])], llm
+        )
 
     def prove(self, communities: Sequence[Community], llm: HarnessLLM | None = None) -> None:
         """Liveness of ``communities``; proofs of adapters are kept, since they are of the bytes."""
@@ -147,7 +169,7 @@ class CommunityPool:
     def _proof_key(self, community: Community) -> str:
         if community.engine not in ("lora", "vllm"):
             return ""  # a server may change: asked each time
-        return digest(["proof", 1, CANARIES, self._identity(community)])
+        return digest(["proof", 2, CANARIES, self._identity(community), self._all_of(community)])
 
     def messages(
         self, queries: Sequence[Query], llm: HarnessLLM | None = None
@@ -172,22 +194,22 @@ class CommunityPool:
             self._key(self.communities[i], prompt, query.sample)
             for (query, i), prompt in zip(wanted, prompts, strict=True)
         ]
-        known = ranks.agree(self._stored(keys))
-        by_place: dict[tuple[str, ...], dict[str, tuple[Community, str]]] = defaultdict(dict)
+        known = ranks.agree(self._stored(keys, say=True))
+        by_place: dict[tuple[str, ...], dict[Key, tuple[Community, str]]] = defaultdict(dict)
         for key, prompt, (_, i) in zip(keys, prompts, wanted, strict=True):
-            if key not in known:
+            if key.own not in known:
                 community = self.communities[i]
                 by_place[community.place][key] = (community, prompt)
         for jobs in by_place.values():
             known |= self._generate(jobs, llm)
-        return [known[key] for key in keys]
+        return [known[key.own] for key in keys]
 
     def import_messages(self, texts: Iterable[tuple[Query, int, str]]) -> int:
         """Put messages from elsewhere under this pool's keys; those already there stay. Their number."""
         rows: dict[str, dict[str, Any]] = {}
         for query, i, text in texts:
             prompt = self.prompt(query)
-            rows[self._key(self.communities[i], prompt, query.sample)] = {
+            rows[self._key(self.communities[i], prompt, query.sample).own] = {
                 "community": self.names[i],
                 "prompt": prompt,
                 "text": text.strip(),
@@ -210,24 +232,48 @@ class CommunityPool:
             for i, community in enumerate(self.communities)
         }
         known = self._stored(list(keys.values()))
-        return {place: known[key] for place, key in keys.items() if key in known}
+        return {place: known[key.own] for place, key in keys.items() if key.own in known}
 
     def missing(self, wanted: Iterable[tuple[Query, int]]) -> list[tuple[str, str]]:
         """(community, prompt) of each distinct message among ``wanted`` that is not stored yet."""
-        found: dict[str, tuple[str, str]] = {}
+        found: dict[Key, tuple[str, str]] = {}
         for query, i in wanted:
             prompt = self.prompt(query)
             key = self._key(self.communities[i], prompt, query.sample)
             found[key] = self.names[i], prompt
-        known = self._source.store.known(list(found))
-        return [job for key, job in found.items() if key not in known]
+        known = self._known(list(found))
+        return [job for key, job in found.items() if key.own not in known]
 
-    def _stored(self, keys: Sequence[str]) -> dict[str, Message]:
-        rows = self._source.store.get(list(dict.fromkeys(keys)))
+    def _known(self, keys: Sequence[Key]) -> set[str]:
+        """The own keys of those that :meth:`_stored` would give."""
+        known = self._source.store.known(list(dict.fromkeys(key.own for key in keys)))
+        return known | self._imported([key for key in keys if key.own not in known]).keys()
+
+    def _stored(self, keys: Sequence[Key], say: bool = False) -> dict[str, Message]:
+        """Own key → message, for those in the store."""
+        rows = self._source.store.get(list(dict.fromkeys(key.own for key in keys)))
+        rows |= self._imported([key for key in keys if key.own not in rows], say)
         return {key: _message(row, True) for key, row in rows.items()}
 
+    def _imported(self, keys: Sequence[Key], say: bool = False) -> dict[str, Any]:
+        """Own key → row under the key of an earlier version. Imported ones, which no model here wrote, are taken.
+
+        Of the others nobody can say which configuration wrote them. They are written anew.
+        """
+        earlier = {key.named: key.own for key in keys if key.named != key.own}
+        rows = self._source.store.get(list(earlier))
+        taken = {earlier[named]: row for named, row in rows.items() if row.get("imported")}
+        unproved = len(rows) - len(taken)
+        if say and unproved:
+            log.warning(
+                "%d stored messages are of a version whose keys did not hold the adapter's configuration, the base's files "
+                "or its number format. They cannot be proved to be of what is here now, and are written anew",
+                unproved,
+            )
+        return taken
+
     def _generate(
-        self, jobs: Mapping[str, tuple[Community, str]], llm: HarnessLLM | None
+        self, jobs: Mapping[Key, tuple[Community, str]], llm: HarnessLLM | None
     ) -> dict[str, Message]:
         """Writes what is missing, chunk by chunk, so that other processes' work is taken over."""
         engine = self._engine(next(iter(jobs.values()))[0], llm)
@@ -235,15 +281,16 @@ class CommunityPool:
             return self._generate_with(engine, jobs)
 
     def _generate_with(
-        self, engine: Engine, jobs: Mapping[str, tuple[Community, str]]
+        self, engine: Engine, jobs: Mapping[Key, tuple[Community, str]]
     ) -> dict[str, Message]:
-        pending = [Job(key, c.name, p, _seed(key, 1)) for key, (c, p) in jobs.items()]
+        pending = [Job(key.own, c.name, p, _seed(key.named, 1)) for key, (c, p) in jobs.items()]
+        keys = {key.own: key for key in jobs}
         done: dict[str, Message] = {}
         with progress.bar(len(pending), "messages", "message", not ranks.is_first()) as bar:
             for attempt in range(1, _MAX_ATTEMPTS + 1):
 
                 def write(chunk: list[Job], attempt: int = attempt) -> dict[str, Message]:
-                    found = self._stored([job.key for job in chunk])
+                    found = self._stored([keys[job.key] for job in chunk])
                     todo = [job for job in chunk if job.key not in found]
                     bar.update(len(found))
                     if todo:
@@ -256,7 +303,7 @@ class CommunityPool:
                     done |= found
                 bar.update(len(done) - bar.n)
                 pending = [
-                    Job(j.key, j.community, j.prompt, _seed(j.key, attempt + 1))
+                    Job(j.key, j.community, j.prompt, _seed(keys[j.key].named, attempt + 1))
                     for j in pending
                     if j.key not in done
                 ]
@@ -315,10 +362,12 @@ class CommunityPool:
         first = members[0]
         if first.base_url:
             endpoints = {c.name: Endpoint(c.model, c.base, c.persona) for c in members}
-            return ServedEngine(first.base_url, endpoints, first.api_key_variable)
+            names = tuple(name.strip() for name in first.served_as.split(",") if name.strip())
+            return ServedEngine(first.base_url, endpoints, first.api_key_variable, served_as=names)
         if first.engine == "prompted":
             personas = {c.name: c.persona for c in members}
-            return PromptedEngine(first.base, personas, llm, first.base_revision, self._batch)
+            day = self._settings.chat_date
+            return PromptedEngine(first.base, personas, llm, first.base_revision, self._batch, day)
         own = {c.name: self._adapters[c.name] for c in members}
         if first.engine == "vllm":
             return vllm.VLLMEngine(first.base, own, first.base_revision)
@@ -331,7 +380,7 @@ class CommunityPool:
         )
 
     def _identity(self, community: Community) -> dict[str, str]:
-        """What the text of a message depends on besides its prompt, sampling and seed."""
+        """What keys of earlier versions told of a community."""
         if community.name not in self._identities:
             self._identities[community.name] = self._read_identity(community)
         return self._identities[community.name]
@@ -344,17 +393,48 @@ class CommunityPool:
                 "model": c.model,
                 "persona": c.persona,
             }
-        base = adapters.base_identity(c.base, c.base_revision)
+        base = bases.named_base(c.base, c.base_revision)
         if c.engine == "prompted":
             return {"engine": "prompted", "base": base, "persona": c.persona}
         found = {"base": base, "adapter": self._adapters[c.name].sha256}
-        return found | ({"engine": "vllm"} if c.engine == "vllm" else {})
+        if c.engine == "vllm":
+            return found | {"engine": "vllm"}
+        version = self._adapters[c.name].key_version
+        return found | ({"version": str(version)} if version > 1 else {})
 
-    def _key(self, community: Community, prompt: str, sample: int) -> str:
-        """Of a message; its seed is made of it. Sample 0 is the one that every run shares."""
+    def _all_of(self, c: Community) -> dict[str, Any]:
+        """The content of base and configuration, the number format of a base in this process, the date in its template."""
+        if c.name not in self._contents:
+            found: dict[str, Any] = {}
+            if not c.base_url:
+                found["base"] = bases.base_identity(c.base, c.base_revision)
+            if not c.base_url and c.engine != "vllm":  # vLLM loads a model of its own
+                found["numbers"] = bases.number_format(self._settings, c.base, c.base_revision)
+            if not c.base_url and c.engine == "prompted":
+                found["chat_date"] = bases.date_in_template(self._settings, c.base, c.base_revision)
+            if c.adapter:
+                found["adapter_config"] = self._adapters[c.name].config_sha256
+            self._contents[c.name] = found
+        return self._contents[c.name]
+
+    def _more(self, c: Community) -> dict[str, Any]:
+        """Of :meth:`_all_of` what keys of earlier versions neither held nor imply."""
+        if c.name in self._further:
+            return self._further[c.name]
+        implied = set()
+        if not c.base_url and bases.pinned(c.base, c.base_revision):
+            implied.add("base")
+        if c.adapter and self._adapters[c.name].usual:
+            implied.add("adapter_config")
+        found = {k: v for k, v in self._all_of(c).items() if v and k not in implied}
+        self._further[c.name] = found
+        return found
+
+    def _key(self, community: Community, prompt: str, sample: int) -> Key:
+        """Of a message. Sample 0 is the one that every run shares."""
         s = self._sampling
         more = {"sample": sample} if sample else {}
-        return digest(
+        named = digest(
             {
                 **self._identity(community),
                 "prompt": prompt,
@@ -363,6 +443,8 @@ class CommunityPool:
                 **more,
             }
         )
+        further = self._more(community)
+        return Key(digest([named, further]) if further else named, named)
 
 
 def _seed(key: str, attempt: int) -> int:
@@ -406,5 +488,5 @@ def make_pool(settings: Settings, prompts: Prompts) -> CommunityPool:
     communities = load_pool(settings.communities or default)
     source = MessageSource(settings.messages)
     return CommunityPool(
-        communities, prompts, source, sampling, settings.seed, settings.message_batch
+        communities, prompts, source, sampling, settings.seed, settings.message_batch, settings
     )

@@ -10,6 +10,7 @@ import yaml
 
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
+from pluralism_eval.yaml_files import read_yaml
 
 REGISTRY_VARIABLE = "PLURALISM_EVAL_COMMUNITIES"
 _HEAD = "# Communities registered by pluralism-eval; entries as in any pool file.\n"
@@ -30,8 +31,8 @@ def registered() -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        entries = read_yaml(path, REGISTRY_VARIABLE) or []
+    except PluralismError as error:
         raise PluralismError(
             f"the registry {str(path)!r} cannot be read: {error}; repair or remove it"
         ) from error

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from pluralism_eval.cache import Store, cache_root
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.files import check_inside
+from pluralism_eval.json_files import DATA_BYTES, read_json
 from pluralism_eval.schema import Message, Query
 
 
@@ -67,7 +68,7 @@ class MessageSource:
 @lru_cache(maxsize=64)
 def _read(path: Path) -> dict[str, str]:
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
+        loaded = read_json(check_inside(path, path.parent), DATA_BYTES)
     except (OSError, ValueError) as error:
         raise PluralismError(f"message file {path.name!r} cannot be read: {error}") from error
     if not isinstance(loaded, dict):

@@ -6,18 +6,23 @@ The gold answer stays outside of it.
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import os
+import re
 import string
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.sources import INPUTS, chosen, input_file
+from pluralism_eval.distribution import rescaled
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.json_files import DATA_BYTES, read_json
 from pluralism_eval.presets import Preset, get_preset
 from pluralism_eval.settings import read_config
 
@@ -34,6 +39,7 @@ CATEGORIES = {
     "SEX": "sex",
 }
 """OpinionQA's attribute categories (Table 2's columns) and how they read in a sentence."""
+AMBIGUITIES = ("low_ambiguity", "high_ambiguity")
 VK_LABELS = ("A", "B", "C")
 VK_OPTIONS = ("Support", "Oppose", "Either")
 _SHOWN = 10
@@ -142,6 +148,20 @@ def build_docs(
     return docs
 
 
+def problem_of(task: str, item: Mapping[str, Any]) -> str:
+    """Why an item of a new file could not be loaded, without its own values; "" if it can."""
+    try:
+        _BUILDERS[task](item, {"task": task, "orders_given": None, "preset": "paper"})
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return kind_of(_reason(error))
+    return ""
+
+
+def kind_of(reason: str) -> str:
+    """A reason without its values, so that equal kinds are counted together."""
+    return re.sub(r"\[[^\]]*\]|'[^']*'|-?\b(?:\d[\d.e+-]*|nan|inf)\b", "…", reason)
+
+
 def oddities(
     items: Sequence[Mapping[str, Any]], docs: Sequence[Mapping[str, Any]]
 ) -> dict[str, int]:
@@ -183,10 +203,19 @@ def _add_others(docs: Sequence[dict[str, Any]]) -> None:
             question = (doc["query"], *doc["options"])
             asked[question].append(doc)
     for same in asked.values():
+        groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         for doc in same:
-            own = doc["pluralism"]["attribute"], doc["group"]
-            rest = [d["gold"] for d in same if (d["pluralism"]["attribute"], d["group"]) != own]
-            doc["others"] = [sum(column) / len(rest) for column in zip(*rest, strict=True)]
+            groups[doc["pluralism"]["attribute"], doc["group"]].append(doc)
+        sums = np.array([np.sum([d["gold"] for d in own], axis=0) for own in groups.values()])
+        # sums of all groups before and after each: what is subtracted from a total leaves its rounding
+        none = np.zeros((1, sums.shape[1]))
+        before = np.concatenate([none, sums.cumsum(axis=0)])
+        after = np.concatenate([sums[::-1].cumsum(axis=0)[::-1], none])
+        for i, own in enumerate(groups.values()):
+            n = len(same) - len(own)
+            others = ((before[i] + after[i + 1]) / n).tolist() if n else []
+            for doc in own:
+                doc["others"] = list(others)
 
 
 def _reason(error: Exception) -> str:
@@ -196,8 +225,8 @@ def _reason(error: Exception) -> str:
 def read_items(path: Path) -> list[Any]:
     """The JSON list in ``path``. Raises PluralismError for anything else."""
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        items = read_json(path, DATA_BYTES)
+    except (OSError, ValueError) as error:
         raise PluralismError(f"data file {str(path)!r} cannot be read as JSON: {error}") from error
     if not isinstance(items, list) or not items:
         raise PluralismError(f"data file {str(path)!r} must be a list of at least one item")
@@ -323,13 +352,12 @@ def distribution_of(values: Any, field: str) -> list[float]:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value <= 1.1:
             raise ValueError(f"{field} {list(values)} holds {value!r}; probabilities are 0 to 1")
-    total = float(sum(values))
+    total = math.fsum(values)
     if not 0.9 <= total <= 1.1:
         raise ValueError(
             f"{field} {list(values)} is not a distribution: it sums to {total:g}, not to 1"
         )
-    scale = 1.0 if abs(total - 1) < _SUMS_TO_1 else total  # what sums to 1 already stays to the bit
-    return [float(value) / scale for value in values]
+    return rescaled(values)
 
 
 def _opinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
@@ -343,7 +371,7 @@ def _opinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, 
 
 
 def _moralchoice(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    if item["attribute"] not in ("low_ambiguity", "high_ambiguity"):
+    if item["attribute"] not in AMBIGUITIES:
         raise ValueError(
             f"attribute {item['attribute']!r} is neither low_ambiguity nor high_ambiguity"
         )
@@ -353,6 +381,9 @@ def _moralchoice(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str
 
 def _globalopinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
     country = _text(item, "attribute")
+    if country in AMBIGUITIES or country.partition("_")[0] in CATEGORIES:
+        other = "moralchoice" if country in AMBIGUITIES else "opinionqa"
+        raise ValueError(f"attribute {country!r} is no country: this is an item of {other}")
     return _survey(
         item,
         common,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pluralism_eval.cache import cache_root
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.files import write_atomic
+from pluralism_eval.files import check_inside, write_atomic
 from pluralism_eval.plugin import TASKS
 
 DATA_VARIABLE = "PLURALISM_EVAL_DATA"
@@ -74,7 +74,7 @@ def input_file(task: str, data: str | None) -> Path:
         )
     for candidate in (folder / f"{name}.json", folder / f"{name}_small.json"):
         if candidate.is_file():
-            return candidate
+            return check_inside(candidate, folder)
     raise PluralismError(f"data={data!r} has neither {name}.json nor {name}_small.json")
 
 

@@ -25,7 +25,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from pluralism_eval.data.build import Built, rows
+from pluralism_eval.data.build import Built
+from pluralism_eval.data.tables import read_table
 from pluralism_eval.errors import PluralismError
 
 DATASET = "allenai/ValuePrism"
@@ -80,7 +81,7 @@ def overton(source: Path | None = None, split: str | None = None, minimum: int =
         for row in _read(_files(folder, FULL), ("situation", "text", "explanation")):
             explained[row["situation"], row["text"]].append(row["explanation"])
 
-    built = Built()
+    built = Built("overton")
     situations: dict[str, list[tuple[str, str]]] = {}
     for row in pairs:
         if reason := _empty(row):
@@ -100,7 +101,7 @@ def overton(source: Path | None = None, split: str | None = None, minimum: int =
         if len(values) < minimum:
             built.dropped[f"situations with fewer than {minimum} explained value(s)"] += 1
             continue
-        built.items.append(
+        built.add(
             {
                 "situation": situation,
                 "vrd": [value for value, _ in values],
@@ -125,14 +126,14 @@ def vk(source: Path | None = None, split: str | None = None) -> Built:
     Raises:
         PluralismError: as for :func:`overton`.
     """
-    built = Built()
+    built = Built("vk")
     for number, row in enumerate(_table(source, split, ("valence",))[1]):
         valence = row["valence"].strip()
         reason = _empty(row) or ("" if valence in LABELS else UNKNOWN_VALENCE)
         if reason:
             built.dropped[reason] += 1
             continue
-        built.items.append(
+        built.add(
             {
                 "situation": row["situation"],
                 "vrd": row["text"],
@@ -182,25 +183,7 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 def _read(files: Sequence[Path], columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of the CSV files, all of which have ``columns``."""
-    found: list[dict[str, str]] = []
-    for file in files:
-        for number, row in enumerate(rows(file), start=1):
-            missing = [column for column in columns if column not in row]
-            if missing:
-                raise PluralismError(
-                    f"{str(file)!r} has no column {', '.join(missing)} (it has "
-                    f"{', '.join(map(str, row))}); needed: {', '.join(columns)}"
-                )
-            # csv fills up a short row with None and keeps a long row's rest as a list
-            if not all(isinstance(cell, str) for cell in row.values()):
-                raise PluralismError(
-                    f"{str(file)!r}, row {number}: not as many cells as the header; is a quotation "
-                    "mark or a line missing? Download the file again"
-                )
-            found.append(row)
-    if not found:
-        raise PluralismError(f"{', '.join(map(str, files))}: no rows")
-    return found
+    return [row for file in files for row in read_table(file, columns).rows()]
 
 
 def _empty(row: dict[str, str]) -> str:

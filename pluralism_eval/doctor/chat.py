@@ -5,9 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from pluralism_eval.chat_date import rendering_on
 from pluralism_eval.doctor.findings import Finding, one_line
 from pluralism_eval.doctor.run import Run
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.thoughts import opens_thought
 from pluralism_eval.schema import Turn
 
 _MARK = "pluralism-eval-doctor"
@@ -30,9 +32,10 @@ def _template(run: Run) -> Any:
 def _render(run: Run, turns: list[Turn], header: bool = True) -> str:
     named = {"chat_template": _template(run)[run.asked.chat]} if _is_named(run) else {}
     more = dict(run.settings.llm_args.get("chat_template_args") or {})
-    text: str = run.tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=header, **named, **more
-    )
+    with rendering_on(run.settings.chat_date):
+        text: str = run.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=header, **named, **more
+        )
     return text
 
 
@@ -75,6 +78,10 @@ def template(run: Run) -> list[Finding]:
     if with_header == without:
         seen = "the template adds no assistant header, so the LLM may go on with the user's turn"
         found.append(Finding(check, "warning", seen, "look at the prompts of a --limit 1 run's transcript"))  # fmt: skip
+    if opens_thought(with_header) and run.letters:
+        seen = "the template opens a thought, after which no option can be read"
+        do = "readout=sampled, generated or verbalised with think_end_token, or llm_args enable_thinking=False"
+        found.append(Finding(check, "problem", seen, do))
     refusal = _system_role(run)
     if refusal and run.asked.system_instruction:
         found.append(Finding(check, "problem", refusal, "drop --system_instruction"))

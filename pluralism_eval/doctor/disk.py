@@ -21,6 +21,7 @@ from pluralism_eval.stores.places import file_system
 
 _CHARACTERS = 5  # bytes a token
 _PROMPT = 3000  # bytes of a prompt beside its messages
+_BELOW = 400  # bytes of a path that a run adds to the folder that it is given
 _SLOW = 0.1  # seconds a write
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "sshfs", "fuse.sshfs", "lustre", "gpfs", "ceph")
 _WRITER = """
@@ -61,7 +62,7 @@ def places(run: Run) -> dict[str, Path]:
 def existing(path: Path) -> Path:
     """``path``, or the nearest folder above it that is there."""
     path = path.absolute()
-    while not path.exists() and path != path.parent:
+    while not os.path.exists(path) and path != path.parent:  # Path.exists raises for long names
         path = path.parent
     return path
 
@@ -72,7 +73,7 @@ def space(run: Run) -> list[Finding]:
     found, free = [], []
     for name, path in places(run).items():
         base = existing(path)
-        reason = why_unwritable(base)
+        reason = too_long(_given(run, name) or path, base) or why_unwritable(base)
         if reason:
             do = {
                 "cache": "PLURALISM_EVAL_CACHE=FOLDER",
@@ -91,6 +92,32 @@ def space(run: Run) -> list[Finding]:
             found.append(Finding(check, "warning", f"{shown}: tight", "make room"))
         free.append(shown)
     return found or [Finding(check, "ok", "; ".join(free))]
+
+
+def _given(run: Run, name: str) -> Path | None:
+    """The file that was named, where the place is its folder."""
+    if name == "output":
+        return run.asked.output_path
+    return Path(str(run.settings.transcript)) if name == "transcript" else None
+
+
+def too_long(path: Path, base: Path) -> str:
+    """Why the file system of ``base`` takes no such path, with a file of a run in it; empty if it does."""
+    name, whole = _most(base, "PC_NAME_MAX", 255), _most(base, "PC_PATH_MAX", 4096)
+    longest = max((len(os.fsencode(part)) for part in path.absolute().parts), default=0)
+    if longest > name:
+        return f"a name of {longest} bytes; {name} are allowed"
+    length = len(os.fsencode(path.absolute()))
+    return (
+        f"a path of {length} bytes; {whole - _BELOW} are allowed" if length + _BELOW > whole else ""
+    )
+
+
+def _most(folder: Path, which: str, usual: int) -> int:
+    try:
+        return os.pathconf(folder, which)
+    except (AttributeError, OSError, ValueError):  # no such question on this system
+        return usual
 
 
 def why_unwritable(folder: Path) -> str:

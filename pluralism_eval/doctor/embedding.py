@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pluralism_eval.cache import cache_root
+from pluralism_eval import checksums
 from pluralism_eval.doctor.findings import Finding
 from pluralism_eval.llm import embedded
 
@@ -15,12 +15,11 @@ NAME = "embedded model"
 
 
 def state() -> Literal["ready", "packed", "hub"]:
-    """``packed``: its wheel is here, but was not unpacked into the cache yet."""
+    """``packed``: its wheel is here, but no intact copy in the cache yet."""
     gguf = embedded._gguf()
     if gguf is None:
         return "hub"
-    folder = cache_root() / "models" / f"smollm2-135m-instruct-{embedded._fingerprint(gguf)}"
-    return "ready" if (folder / "config.json").is_file() else "packed"
+    return "packed" if checksums.fault(embedded.unpacked(gguf)) else "ready"
 
 
 def in_use(run: Run) -> bool:

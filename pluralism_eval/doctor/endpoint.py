@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from urllib3.exceptions import HTTPError
+
+from pluralism_eval.api.replies import read_reply
 from pluralism_eval.doctor.findings import Finding, one_line
 from pluralism_eval.doctor.run import Run
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm import openai_scores
 
 _TIMEOUT = (3.05, 15.0)  # seconds to connect, to answer
+_LONGEST = 30.0
+"""Seconds in which a reply must be whole."""
+_MOST = 2**23
+"""Bytes of a reply."""
 _KEYS = {
     "azure-openai-chat-completions": "AZURE_OPENAI_API_KEY",
     "anthropic-completions": "ANTHROPIC_API_KEY",
@@ -44,17 +55,34 @@ def ask(
 
     key = os.environ.get(variable)
     headers = dict(header or ({"Authorization": f"Bearer {key}"} if key else {}))
+    method = "GET" if body is None else "POST"
     try:
-        if body is None:
-            response = requests.get(url, headers=headers, timeout=_TIMEOUT)
-        else:
-            response = requests.post(url, headers=headers, json=body, timeout=_TIMEOUT)
-    except requests.RequestException as error:
+        with requests.request(
+            method, url, headers=headers, json=body, timeout=_TIMEOUT, stream=True, allow_redirects=False
+        ) as response:  # fmt: skip
+            content = _read(response)
+    except (requests.RequestException, OSError, HTTPError) as error:
         return Reply(0, None, type(error).__name__)
+    if content is None:
+        return Reply(0, None, f"more than {_MOST:,} bytes or {_LONGEST:g} seconds")
+    if response.is_redirect:
+        said = f"redirects to {response.headers['location'][:200]}; that is not followed"
+        return Reply(response.status_code, None, said)
+    text = content.decode(errors="replace")[:200]
     try:
-        return Reply(response.status_code, response.json(), response.text[:200])
-    except ValueError:
-        return Reply(response.status_code, None, response.text[:200])
+        return Reply(response.status_code, json.loads(content), text)
+    except (ValueError, RecursionError):
+        return Reply(response.status_code, None, text)
+
+
+def _read(response: Any) -> bytes | None:
+    """The body, unpacked; None if it is too large or takes too long."""
+    until, found = time.monotonic() + _LONGEST, b""
+    while part := response.raw.read1(2**16, decode_content=True):
+        found += part
+        if len(found) > _MOST or time.monotonic() > until:
+            return None
+    return found
 
 
 def served_names(url: str, variable: str, header: Any = None) -> tuple[list[str] | None, Reply]:
@@ -158,20 +186,29 @@ def _tiny_requests(run: Run, url: str, model: str, variable: str) -> list[Findin
             seen = f"a tiny request ({kind}) failed: {reply.status or reply.reason} {one_line(reply.reason)}"
             do = "look at the server's log and at llm_args"
             found.append(Finding("endpoint", "problem", seen, do))
-        elif kind == "echo" and not echoes(reply.body):
-            seen = "the server does not echo the prompt's log-probabilities, which readout=options needs"
+        elif kind == "echo" and not echoes(reply.body, f"{_PROMPT} 1"):
+            seen = "the server does not echo the prompt's tokens with their log-probabilities, which readout=options needs"
             do = "llm=openai (which reads the likeliest first tokens), readout=sampled or verbalised, or vLLM as server"
             found.append(Finding("endpoint", "problem", seen, do))
     return found
 
 
-def echoes(body: Any) -> bool:
-    """The reply has log-probabilities of prompt tokens, in the form that lm-eval reads."""
+def echoes(body: Any, text: str) -> bool:
+    """The reply has the tokens of ``text`` with log-probabilities, in the form that lm-eval reads."""
     try:
-        logprobs = body["choices"][0]["logprobs"]
-        return len(logprobs["token_logprobs"]) > 2 and bool(logprobs["top_logprobs"])
-    except (TypeError, KeyError, IndexError):
+        top = body["choices"][0]["logprobs"]["top_logprobs"]
+        return bool(top) and openai_scores.echoes(read_reply(body, echo=True), text)
+    except (TypeError, KeyError, IndexError, PluralismError):
         return False
+
+
+def _extra_headers(args: Mapping[str, Any], variable: str) -> dict[str, str]:
+    """Of ``extra_headers_from_env``, with the key's; empty where there are none. The run says which are not set."""
+    given = args.get("extra_headers_from_env")
+    named = given if isinstance(given, Mapping) else {}
+    found = {str(name): os.environ.get(str(of), "") for name, of in named.items()}
+    key = os.environ.get(variable)
+    return {"Authorization": f"Bearer {key}"} | found if found and key else found
 
 
 def _of_openai(run: Run) -> list[Finding]:
@@ -183,7 +220,8 @@ def _of_openai(run: Run) -> list[Finding]:
     url = str(s.llm_args.get("base_url") or "https://api.openai.com/v1")
     if "api.openai.com" in url and not os.environ.get(variable):
         return [Finding(check, "problem", f"{variable} is not set", f"export {variable}=...")]
-    names, reply = served_names(url, variable)
+    headers = _extra_headers(s.llm_args, variable)
+    names, reply = served_names(url, variable, headers)
     broken = unreachable(check, url, variable, reply)
     if broken:
         return broken
@@ -209,6 +247,8 @@ def _of_openai(run: Run) -> list[Finding]:
     if wanted == "options":
         seen += f"; readout=options becomes {probe.readout}"
     lacking = {"echo": not probe.echo, "top_logprobs": not probe.top_logprobs}
+    why = probe.no_echo if wanted == "echo" else probe.no_top if probe.readout == "sampled" else ""
+    seen += f" ({why})" if why else ""
     if lacking.get(wanted):
         do = f"readout=options (here: {probe.readout})"
         return [Finding(check, "problem", f"{seen}; readout={wanted} cannot work", do)]
@@ -222,7 +262,24 @@ def _of_openai(run: Run) -> list[Finding]:
     if foreign and not probe.echo:
         do = "api=completions on a server that echoes (vLLM does)"
         return [Finding(check, "problem", f"{seen}; {foreign[0].task} needs echo", do)]
-    return [Finding(check, "ok", seen)]
+    return _of_start(run, llm, seen)
+
+
+def _of_start(run: Run, llm: Any, seen: str) -> list[Finding]:
+    """Chat prompts that we render begin with a start token, which many servers put before them once more."""
+    if not run.asked.chat or run.settings.llm_args.get("api") != "completions":
+        return [Finding("endpoint", "ok", seen)]
+    try:
+        added = llm.adds_start()
+    except PluralismError as error:
+        do = "tokenizer=<the served model's>, or api=chat"
+        return [Finding("endpoint", "problem", one_line(str(error)), do)]
+    note = (
+        f"it puts {added!r} before prompts, so ours are sent without"
+        if added
+        else "it adds no second start token"
+    )
+    return [Finding("endpoint", "ok", f"{seen}; {note}")]
 
 
 # ---------------------------------------------------------------------- communities

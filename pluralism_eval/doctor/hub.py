@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pluralism_eval.doctor.findings import Blocked, Finding, one_line
+from pluralism_eval.json_files import read_json
 
 if TYPE_CHECKING:
     from pluralism_eval.doctor.run import Run
@@ -125,7 +125,7 @@ def has_weights(folder: Path) -> bool:
     """All weight files that an index names, or any at all."""
     for index in folder.glob("*.index.json"):
         try:
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            names = set(read_json(index)["weight_map"].values())
         except (OSError, ValueError, KeyError, AttributeError):
             continue
         return all((folder / name).is_file() for name in names)

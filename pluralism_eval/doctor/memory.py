@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from pluralism_eval.doctor.findings import Finding
 from pluralism_eval.doctor.model import DTYPES, is_causal
 from pluralism_eval.doctor.run import Run
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.json_files import safetensors_header
 
 _STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _WIDTH = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
@@ -141,8 +141,7 @@ def of_headers(files: Sequence[Path]) -> Size | None:
     counts: Counter[str] = Counter()
     for path in files:
         try:
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            header = safetensors_header(path)
             for name, tensor in header.items():
                 if name != "__metadata__":
                     counts[tensor["dtype"]] += math.prod(tensor["shape"])

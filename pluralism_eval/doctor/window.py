@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from pluralism_eval.doctor.findings import Finding
 from pluralism_eval.doctor.memory import read_config
 from pluralism_eval.doctor.model import window
 from pluralism_eval.doctor.run import Run
+from pluralism_eval.llm.generation import normalised
 from pluralism_eval.schema import Query
 
 _LONGEST = 5  # of a task, by characters: those are counted in tokens
@@ -89,7 +90,13 @@ def rounds(run: Run, query: Query) -> Iterator[tuple[str, int, int]]:
 def _reserve(run: Run, query: Query) -> int:
     if query.readout == "generation":
         query = replace(query, generation={**query.generation, **run.asked.gen_kwargs})
-    llm: Any = SimpleNamespace(count_tokens=run.count, inner=SimpleNamespace(max_gen_toks=256))
+    server = run.kind in ("openai", "api")
+
+    def new_tokens(settings: Mapping[str, Any]) -> int:
+        limit: int = normalised(settings, 256, server)["max_gen_toks"]
+        return limit
+
+    llm: Any = SimpleNamespace(count_tokens=run.count, new_tokens=new_tokens)
     return requests.reserve(query, llm)
 
 

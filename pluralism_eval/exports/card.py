@@ -148,8 +148,8 @@ def _opening(runs: Sequence[Facts]) -> str:
     data = sorted({facts.dataset(task) for facts in runs for task in facts.scores})
     dates = sorted({facts.date.strftime("%Y-%m-%d") for facts in runs})
     return (
-        f"`{describe.line(first.model)}` as the LLM of [Modular Pluralism](https://arxiv.org/abs/2406.15951), evaluated "
-        f"{' and '.join(dict.fromkeys((dates[0], dates[-1])))} with {versions}. Inputs: {', '.join(data)}."
+        f"{tabular.code(describe.line(first.model))} as the LLM of [Modular Pluralism](https://arxiv.org/abs/2406.15951), evaluated "
+        f"{' and '.join(dict.fromkeys((dates[0], dates[-1])))} with {versions}. Inputs: {tabular.inert(', '.join(data))}."
     )
 
 
@@ -158,7 +158,7 @@ def _commands(labels: dict[str, Facts]) -> list[str]:
     if not known:
         return []
     shown = [f"# {label}\n{command}" for label, command in known.items()]
-    return ["", "Commands, put together from the results:", "", "```", *shown, "```"]
+    return ["", "Commands, put together from the results:", "", tabular.fenced("\n".join(shown))]
 
 
 def _escaped(rows: list[list[str]]) -> list[list[str]]:

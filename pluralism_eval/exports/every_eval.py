@@ -17,6 +17,7 @@ from typing import Any
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.exports.facts import Exported, Facts
 from pluralism_eval.exports.items import CORRECT, Item, items_of
+from pluralism_eval.files import cut_name
 from pluralism_eval.leaderboard import describe
 from pluralism_eval.report.table import Column
 from pluralism_eval.scoring import Summary
@@ -88,7 +89,10 @@ def _folders(model: str) -> tuple[str, str]:
     """(developer, model) as parts of a path; the datastore is looked up by them."""
     developer, _, name = model.rpartition("/")
     first, *rest = developer.split("/") if developer else [UNKNOWN]
-    safe = [re.sub(r'[<>:"\\|?*\x00-\x1f/]', "_", part).strip(". ") for part in (first, "_".join([*rest, name]))]  # fmt: skip
+    safe = [
+        cut_name(re.sub(r'[<>:"\\|?*\x00-\x1f/]', "_", part).strip(". "))
+        for part in (first, "_".join([*rest, name]))
+    ]
     return safe[0] or UNKNOWN, safe[1] or UNKNOWN
 
 

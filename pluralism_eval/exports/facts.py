@@ -11,6 +11,7 @@ from typing import Any
 
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.files import cut_name
 from pluralism_eval.leaderboard import describe
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.report.table import COLUMNS, Column
@@ -58,7 +59,7 @@ class Facts:
     @property
     def folder(self) -> str:
         """The LLM's name as part of a path."""
-        return re.sub(r"[^A-Za-z0-9.-]+", "_", self.model).strip("._") or "model"
+        return cut_name(re.sub(r"[^A-Za-z0-9.-]+", "_", self.model).strip("._")) or "model"
 
     @property
     def identity(self) -> str:

@@ -16,6 +16,7 @@ import yaml
 
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.exports.facts import Exported, Facts, cleaned
+from pluralism_eval.files import cut_name
 from pluralism_eval.leaderboard import describe
 from pluralism_eval.report.table import Column
 
@@ -57,7 +58,7 @@ def export(facts: Facts, place: Place | None = None) -> Exported:
         )
     parts = [p for p in ("pluralism", facts.method, facts.run.pool) if p]
     name = "_".join(re.sub(r"[^A-Za-z0-9-]+", "-", part).strip("-") for part in parts)
-    path = f"{facts.folder}/.eval_results/{name}.yaml"
+    path = f"{facts.folder}/.eval_results/{cut_name(name)}.yaml"
     return Exported({path: (_head(place) + text).encode()}, _notes(place))
 
 

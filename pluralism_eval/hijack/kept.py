@@ -63,7 +63,7 @@ class KeptLLM:
 
     def _key(self, kind: str, prompt: Any, *more: Any) -> str:
         return digest(
-            [__version__, self.llm.name, kind, str(getattr(prompt, "prompt", prompt)), more]
+            [__version__, self.llm.identity, kind, str(getattr(prompt, "prompt", prompt)), more]
         )
 
     def _all(
@@ -71,7 +71,7 @@ class KeptLLM:
     ) -> list[Any]:
         """[n] values under ``keys``; ``ask`` answers for the places that are new, each key once.
 
-        What a server refused counts for this run only.
+        What a server refused, or did not show, counts for this run only.
         """
         known = self._store.get(list(dict.fromkeys(keys)))
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
@@ -79,11 +79,15 @@ class KeptLLM:
         if new:
             fresh = {keys[i]: value for i, value in zip(new, ask(new), strict=True)}
             self.asked += len(new)
-            self._store.put(
-                {keys[i]: fresh[keys[i]] for i in new if not self.llm.refused(prompts[i])}
-            )
+            kept = [i for i in new if not self.llm.refused(prompts[i])]
+            self._store.put({keys[i]: fresh[keys[i]] for i in kept if _is_shown(fresh[keys[i]])})
             known |= fresh
         return [known[key] for key in keys]
+
+
+def _is_shown(value: Any) -> bool:
+    """False for option scores that nothing was seen of."""
+    return not isinstance(value, dict) or not value["unread"] or bool(value["replies"])
 
 
 def _at(values: Sequence[Any], places: Sequence[int]) -> list[Any]:

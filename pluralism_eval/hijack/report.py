@@ -10,6 +10,7 @@ from pluralism_eval.hijack.corpus import CONTROLS, Attack, terms
 from pluralism_eval.hijack.summary import CellSummary, Change
 from pluralism_eval.metrics.faithfulness import Share
 from pluralism_eval.report.table import markdown
+from pluralism_eval.report.tabular import document
 
 _NOTHING = "–"
 _SHOWN = 5
@@ -40,7 +41,7 @@ def report(
         markdown(_escape_rows(cells)),
         *_escape_notes(cells),
     ]
-    return "\n".join(lines)
+    return document(lines)
 
 
 def _rows(cells: Sequence[CellSummary], methods: Sequence[str]) -> list[list[str]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pluralism_eval.leaderboard import reported
-from pluralism_eval.leaderboard.verify import Verdict
+from pluralism_eval.leaderboard.verify import DUPLICATE, Status, Verdict
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.report.table import BASELINES
 from pluralism_eval.report.tabular import NAN, Column, Number, Row
@@ -28,8 +29,10 @@ COLUMNS = (
     Column("Distr. GlobalOpinionQA: J-S", False, 3, GOQA, "jsd"),
 )
 _SUFFIXES = ("uniform", "first", "first_averaged", "majority", "others", "split_half", "echo")
-_BASELINES = dict(zip(BASELINES, _SUFFIXES, strict=True))
-UNCOMPARED = "†"
+_BASELINES = {
+    row: suffix for row, suffix in zip(BASELINES, _SUFFIXES, strict=True) if suffix != "echo"
+}
+"""Those that the input alone gives; the echo of a query is read by a scorer."""
 _COMPLETE = {
     "authors": (0, "The authors' inputs, complete"),
     "cleaned": (1, "The authors' inputs without damaged items, complete"),
@@ -63,6 +66,8 @@ class Board:
 
     sections: tuple[Section, ...]
     verified: tuple[Verdict, ...]
+    duplicates: tuple[Verdict, ...]
+    """Sound, but other submissions with their responses came first."""
     unverified: tuple[Verdict, ...]
     rejected: tuple[Verdict, ...]
     labels: Mapping[Path, str] = field(default_factory=dict)
@@ -71,7 +76,7 @@ class Board:
 
 def build(verdicts: Sequence[Verdict]) -> Board:
     """The leaderboard of ``verdicts``; only verified ones have rows."""
-    kinds: dict[str, list[Verdict]] = {"verified": [], "not verified": [], "rejected": []}
+    kinds: dict[str, list[Verdict]] = {status: [] for status in get_args(Status)}
     for verdict in verdicts:
         kinds[verdict.status].append(verdict)
     verified = sorted(kinds["verified"], key=lambda v: (str(v.content["name"]), v.folder.name))
@@ -79,31 +84,45 @@ def build(verdicts: Sequence[Verdict]) -> Board:
     parts: dict[tuple[Any, ...], dict[Path, set[str]]] = {(0, *_COMPLETE["authors"]): {}}
     for verdict in verified:
         for task, part in verdict.content["tasks"].items():
-            parts.setdefault(_place(part), {}).setdefault(verdict.folder, set()).add(task)
+            place = _place(task, part, verdict.docs_check(task).which)
+            parts.setdefault(place, {}).setdefault(verdict.folder, set()).add(task)
     sections = [
         _section(place, verified, tasks, labels)
         for place, tasks in sorted(parts.items(), key=lambda p: (not p[1], p[0]))
     ]  # fmt: skip
     return Board(
-        tuple(sections), tuple(verified), tuple(kinds["not verified"]), tuple(kinds["rejected"]), labels,
+        tuple(sections), tuple(verified), tuple(kinds["duplicate"]), tuple(kinds["not verified"]),
+        tuple(kinds["rejected"]), labels,
     )  # fmt: skip
 
 
 def _labels(verdicts: Sequence[Verdict]) -> dict[Path, str]:
-    names = [str(v.content["name"]) for v in verdicts]
+    names = Counter(str(v.content["name"]) for v in verdicts)
+    longer = Counter(_longer(v) for v in verdicts)
     return {
-        v.folder: name if names.count(name) == 1 else f"{name} ({v.content['identity'][:8]})"
-        for v, name in zip(verdicts, names, strict=True)
-    }
+        v.folder: str(v.content["name"]) if names[str(v.content["name"])] == 1
+        else _longer(v) if longer[_longer(v)] == 1
+        else f"{_longer(v)} in {v.folder.name}"
+        for v in verdicts
+    }  # fmt: skip
 
 
-def _place(part: Mapping[str, Any]) -> tuple[Any, ...]:
-    """(is partial, order, title): the section of one task of a submission."""
+def _longer(verdict: Verdict) -> str:
+    return f"{verdict.content['name']} ({verdict.content['identity'][:8]})"
+
+
+def _place(task: str, part: Mapping[str, Any], which: str) -> tuple[Any, ...]:
+    """(is partial, order, title): the section of one task of a submission.
+
+    Args:
+        which: of the docs of the real input.
+    """
     docs, data = part["docs"], part["input"]["data"]
-    if docs["n"] == docs["of"]:
+    fewer = task == OQA and part["input"]["damaged_dropped"] and data != "cleaned"
+    if which == "all" and not fewer:
         return (0, *_COMPLETE[data])
-    few = f"Partial runs: {docs['n']:,} {'doc' if docs['n'] == 1 else 'docs'} a task of {_DATA[data]}"  # fmt: skip
-    return (1, -docs["n"], few)
+    without = " without damaged items" if fewer else ""
+    return (1, -docs["n"], f"Partial runs: of each task {which} docs of {_DATA[data]}{without}")
 
 
 def _section(
@@ -119,22 +138,29 @@ def _section(
     kept = [i for i, c in enumerate(COLUMNS) if c.task in present or paper]
     columns = tuple(COLUMNS[i] for i in kept)
     groups = {task: _groups(task, own) for task in present}
-    cells = {v.folder: [_number(v, own[v.folder], groups, c) for c in columns] for v in members}
+    cells = {v.folder: [_number(own[v.folder], groups, c) for c in columns] for v in members}
     for i, column in enumerate(columns):
-        _rank(cells, i, column, {f: _key(p[column.task]) for f, p in own.items() if column.task in p})  # fmt: skip
+        having = {f: p[column.task] for f, p in own.items() if column.task in p}
+        answers = {f: str(part["samples"]["sha256"]) for f, part in having.items()}
+        _rank(cells, i, column, {f: _key(part) for f, part in having.items()}, answers)
     rows = [Row(labels[v.folder], tuple(cells[v.folder])) for v in members]
     rows += [replace(row, cells=tuple(row.cells[i] for i in kept)) for row in paper]
-    rows += _baselines(columns, own, groups)
-    notes = _group_notes(groups)
-    if any(UNCOMPARED in (c.mark if c else "") for row in cells.values() for c in row):
-        notes.append(
-            f"{UNCOMPARED} its docs and gold answers were not compared with the input file, which was not at hand when "
-            "this page was made."
-        )
+    rows += _baselines(columns, members, own, groups)
+    notes = [*_group_notes(groups), *_duplicate_notes(members, labels)]
     return Section(
         place[-1], columns, tuple(rows), {labels[v.folder]: v.folder for v in members},
         (*notes, *(reported.notes() if paper else ())),
     )  # fmt: skip
+
+
+def _duplicate_notes(members: Sequence[Verdict], labels: Mapping[Path, str]) -> list[str]:
+    """Of rows that hold responses which others hold as well."""
+    return [
+        f"{labels[v.folder]}: {check.seen}; ranks count them once."
+        for v in members
+        for check in v.checks
+        if check.what == DUPLICATE
+    ]
 
 
 # ---------------------------------------------------------------------- what is comparable
@@ -175,7 +201,6 @@ def _group_notes(groups: Mapping[str, Mapping[tuple[str, ...], str]]) -> list[st
 
 
 def _number(
-    verdict: Verdict,
     parts: Mapping[str, Any],
     groups: Mapping[str, Mapping[tuple[str, ...], str]],
     column: Column,
@@ -185,9 +210,7 @@ def _number(
     if part is None or score is None or score["value"] is None:
         return None
     low, high = (NAN if score[end] is None else score[end] for end in ("low", "high"))
-    compared = any(c.what == f"docs {column.task}" and c.status == "ok" for c in verdict.checks)
-    mark = groups[column.task][_key(part)] + ("" if compared else UNCOMPARED)
-    return Number(score["value"], low, high, score["n"], mark)
+    return Number(score["value"], low, high, score["n"], groups[column.task][_key(part)])
 
 
 def _rank(
@@ -195,11 +218,18 @@ def _rank(
     i: int,
     column: Column,
     keys: Mapping[Path, tuple[str, ...]],
+    answers: Mapping[Path, str],
 ) -> None:
-    """Writes the range of ranks that the intervals leave open into the marks."""
+    """Writes the range of ranks that the intervals leave open into the marks.
+
+    Args:
+        keys: of what is comparable.
+        answers: hash of all responses; copies of one submission are no rivals, and one rival to others.
+    """
     ranked = {f: n for f, row in cells.items() if (n := row[i]) is not None}
     for folder, number in ranked.items():
-        rivals = [n for f, n in ranked.items() if f != folder and keys[f] == keys[folder]]
+        others = {answers[f]: n for f, n in ranked.items() if keys[f] == keys[folder]}
+        rivals = [n for answer, n in others.items() if answer != answers[folder]]
         if not rivals:
             continue
         better = sum(_beats(rival, number, column) for rival in rivals)
@@ -222,15 +252,16 @@ def _beats(one: Number, other: Number, column: Column) -> bool:
 
 def _baselines(
     columns: Sequence[Column],
+    members: Sequence[Verdict],
     own: Mapping[Path, Mapping[str, Any]],
     groups: Mapping[str, Mapping[tuple[str, ...], str]],
 ) -> list[Row]:
-    """What constant and human answers score on the same docs, one set of rows a group."""
+    """What constant and human answers score on the same docs of the real input, one set of rows a group."""
     marks = list(dict.fromkeys(mark for own_marks in groups.values() for mark in own_marks.values()))  # fmt: skip
     found = []
     for mark in sorted(marks):
         for name, suffix in _BASELINES.items():
-            cells = [_baseline(column, suffix, mark, own, groups) for column in columns]
+            cells = [_baseline(column, suffix, mark, members, own, groups) for column in columns]
             if any(cells):
                 found.append(Row(f"{name} {mark}".strip(), tuple(cells), "baseline"))
     return found
@@ -240,14 +271,17 @@ def _baseline(
     column: Column,
     suffix: str,
     mark: str,
+    members: Sequence[Verdict],
     own: Mapping[Path, Mapping[str, Any]],
     groups: Mapping[str, Mapping[tuple[str, ...], str]],
 ) -> Number | None:
-    for parts in own.values():
-        part = parts.get(column.task)
+    for verdict in members:
+        part = own[verdict.folder].get(column.task)
         if part is None or groups[column.task][_key(part)] != mark:
             continue
-        score = part["baselines"].get(f"{column.metric}_{suffix}")
-        if score and score["value"] is not None:
-            return Number(score["value"], n=score["n"])
+        value, n = verdict.docs_check(column.task).baselines.get(
+            f"{column.metric}_{suffix}", (NAN, 0)
+        )
+        if not math.isnan(value):
+            return Number(value, n=n)
     return None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
 from pluralism_eval.data.sources import INPUTS, short_name
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.leaderboard import inputs, recompute, samples, schema
+from pluralism_eval.leaderboard import docs, inputs, pins, recompute, samples, schema
 from pluralism_eval.leaderboard.recompute import same, shown
 from pluralism_eval.metrics.entailment import ALIASES, scorer_names
 from pluralism_eval.scoring import summarise
@@ -29,6 +29,10 @@ class Check:
     seen: str
     problems: tuple[str, ...] = ()
     """Every wrong place: task, score or doc, expected, found."""
+    which: str = ""
+    """Of docs that are those of the real input: ``all``, ``the first 12``, or ``12 drawn with seed 0``."""
+    baselines: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """The same: (value, docs that count) of each, computed from the real input."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +97,20 @@ def _samples(
 
 def _claims(task: str, short: str, part: Mapping[str, Any]) -> Check:
     """What can be seen without samples: do the statements about input and docs agree?"""
-    own, docs = part["input"], part["docs"]
+    own, counts = part["input"], part["docs"]
     label = inputs.label_of(short, own["blob"], own["damaged_dropped"])
     expected = {
         "input.authors_blob": (INPUTS[short][1], own["authors_blob"]),
         "input.is_authors": (own["blob"] == INPUTS[short][1], own["is_authors"]),
         "input.data": (label, own["data"]),
-        "samples.rows": (docs["n"], part["samples"]["rows"]),
+        "samples.rows": (counts["n"], part["samples"]["rows"]),
     }
     problems = [f"{name}: expected {a}, found {b}" for name, (a, b) in expected.items() if a != b]
-    if docs["n"] > docs["of"]:
-        problems.append(f"docs.n: at most {docs['of']} (docs.of), found {docs['n']}")
-    return check_of(f"claims {task}", problems, f"docs: {docs['n']:,} of {docs['of']:,}, data: {own['data']}")  # fmt: skip
+    if own["file"].removesuffix(".json").removesuffix("_small") != INPUTS[short][0]:
+        problems.append(f"input.file: expected {INPUTS[short][0]}.json, found {own['file']}")
+    if counts["n"] > counts["of"]:
+        problems.append(f"docs.n: at most {counts['of']} (docs.of), found {counts['n']}")
+    return check_of(f"claims {task}", problems, f"docs: {counts['n']:,} of {counts['of']:,}, data: {own['data']}")  # fmt: skip
 
 
 def _rows(
@@ -208,19 +214,33 @@ def _rates(
 def _input(
     task: str, short: str, part: Mapping[str, Any], rows: Sequence[samples.Row], how: How
 ) -> Check:
-    """Are the docs, gold answers included, those of the input file?"""
+    """Are the docs those of the input file: golds, questions, options, groups, their number and their choice?"""
     own, what = part["input"], f"docs {task}"
-    places = [how.data] if how.data else ["sample", "authors", None]  # None: the variable's
-    found = [source for place in places if (source := inputs.at_hand(short, place))]
-    source = next((source for source in found if source.blob == own["blob"]), None)
-    if source is None:
-        seen = "the input file is not at hand: gold answers were not compared with it; give --data"
+    real = _real(short, own, how)
+    if real is None:
+        seen = f"items not checked: the input is not at hand; give --data FOLDER with {own['file']} (git blob {own['blob']})"
         return Check(what, "unchecked", seen)
-    source = replace(source, dropped=own["damaged_dropped"])
-    problems, of = inputs.doc_problems(short, source, rows)
-    if of and of != part["docs"]["of"]:
-        problems.append(f"docs.of: expected {of}, found {part['docs']['of']}")
-    return check_of(what, problems, f"equal to {source.path.name} ({own['data']}), gold answers included")  # fmt: skip
+    found = docs.compare(short, real, own["damaged_dropped"], rows)
+    problems = list(found.problems)
+    if found.of and found.of != part["docs"]["of"]:
+        problems.append(f"docs.of: expected {found.of}, found {part['docs']['of']}")
+    if problems:
+        return check_of(what, problems, "")
+    by = "the hashes that ship with this package" if isinstance(real, pins.Pinned) else real.path.name  # fmt: skip
+    which = found.which if found.which == "all" else f"{found.which} of"
+    seen = f"{which} {found.of:,}, golds and questions equal to {by} ({own['data']})"
+    return Check(what, "ok", seen, (), found.which, docs.baselines(short, found.docs))
+
+
+def _real(short: str, own: Mapping[str, Any], how: How) -> inputs.Input | pins.Pinned | None:
+    """The input with the blob id that is claimed: its file where that is at hand, else its pinned hashes."""
+    places = [*([how.data] if how.data else []), "sample", "authors", None]  # None: the variable's
+    at_hand = (inputs.at_hand(short, place) for place in places)
+    file = next((found for found in at_hand if found and found.blob == own["blob"]), None)
+    if file is not None:
+        return replace(file, dropped=own["damaged_dropped"])
+    pinned = pins.pinned().get(own["blob"])
+    return pinned if pinned and pinned.task == short else None
 
 
 def _verdicts(task: str, rows: Sequence[samples.Row], how: How) -> Check:

@@ -23,14 +23,17 @@ KINDS = {"system": "verified", "paper": "reported", "baseline": "baseline"}
 _SHOWN = 5
 _ABOUT = (
     "Results of the plug-in pluralism-eval on its five automatic tasks. Every verified row was recomputed from the raw "
-    "responses in its submission when this page was made."
+    "responses in its submission when this page was made, and its docs were compared with the real input: which they are, "
+    "how many, and their gold answers."
 )
 _READING = (
     "In brackets: 95 % intervals, by bootstrap over questions or situations. #2–4 of 6: the intervals leave the ranks 2 "
     "to 4 open, among 6 submissions on the same docs, with the same preset and, for coverage, the same entailment scorer.",
     "Ranks never cross sections: complete inputs, sample data and partial runs are kept apart.",
     "Reported: printed in the paper, not verified by anyone here, never ranked. Baselines: what constant and human "
-    "answers score on the same docs.",
+    "answers score on the same docs, computed from the input and not from submissions.",
+    "Of submissions with the same responses the one that was first in the repository counts; dates are not believed. "
+    "Copies are listed below.",
     "Coverage is recomputed from the verdicts of the entailment scorer that the submission recorded; "
     "pluralism-eval verify --rescore reads the responses again.",
     UNPROVEN,
@@ -39,10 +42,10 @@ _READING = (
 
 def counts(board: Board) -> str:
     """How many submissions there are, and how many are verified."""
-    parts = [len(board.verified), len(board.unverified), len(board.rejected)]
+    parts = [len(board.verified), len(board.duplicates), len(board.unverified), len(board.rejected)]
     n = sum(parts)
     found = f"{n} {'submission' if n == 1 else 'submissions'}: {parts[0]} verified"
-    words = ("not verified", "rejected")
+    words = ("duplicates", "not verified", "rejected")
     return found + "".join(f", {k} {w}" for k, w in zip(parts[1:], words, strict=True) if k) + "."
 
 
@@ -107,7 +110,7 @@ def _described(verdict: Verdict) -> str:
     ]
     parts = [f"method {system['method']}", f"LLM {system['llm']}"]
     parts += [f"communities {system['pool']}"] if system["pool"] else []
-    parts += ["; ".join(docs), _settings(content), f"{str(environment['date'])[:10]}, version {environment['pluralism_eval']}"]  # fmt: skip
+    parts += ["; ".join(docs), _settings(content), f"dated {str(environment['date'])[:10]} by its submitter, version {environment['pluralism_eval']}"]  # fmt: skip
     parts += [f"by {content['by']}"] if content["by"] else []
     parts += [content["note"]] if content["note"] else []
     return ". ".join(part.strip().rstrip(".") for part in parts) + "."
@@ -130,7 +133,8 @@ def _short(task: str) -> str:
 
 def _others(board: Board) -> list[tuple[str, Sequence[Verdict]]]:
     found = (
-        ("Not verified: nothing wrong was found, but scores could not be recomputed", board.unverified),
+        ("Duplicates: the same responses were in the repository before", board.duplicates),
+        ("Not verified: nothing wrong was found, but not all could be recomputed and compared with the input", board.unverified),
         ("Rejected: something does not agree", board.rejected),
     )  # fmt: skip
     return [(title, verdicts) for title, verdicts in found if verdicts]

@@ -15,7 +15,7 @@ from pluralism_eval.presets import Preset, get_preset
 
 TOLERANCE = 1e-6
 """Absolute and relative; other versions of NumPy may round otherwise."""
-_SCORES: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
+SCORES: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
     "overton": coverage.overton,
     "vk": classification.vk,
     "opinionqa": options.opinionqa,
@@ -71,7 +71,7 @@ def scores_of_row(task: str, row: Row) -> dict[str, Any]:
         _check_overton(doc, row, preset)
         return coverage.overton(doc, [row["verdict"]])
     _check_options(task, doc)
-    return _SCORES[task](doc, _read_options(row["resps"], len(doc["letters"])))
+    return SCORES[task](doc, _read_options(row["resps"], len(doc["letters"])))
 
 
 def _read_options(resps: Any, n: int) -> list[tuple[Any, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import gzip
 import hashlib
 import json
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pluralism_eval.cache import digest
+from pluralism_eval.files import open_regular
+from pluralism_eval.json_files import loads, python_value
 from pluralism_eval.leaderboard.schema import Damaged, parse
 
 Row = dict[str, Any]
@@ -62,12 +63,10 @@ def _verdict(row: Mapping[str, Any]) -> Any:
     """What the coverage filter found; lm-eval logs it as the text of a Python object."""
     logged = row["filtered_resps"][0]
     if isinstance(logged, str):
-        if len(logged) > MAX_LINE:
-            raise Damaged(f"filtered_resps has {len(logged):,} characters")
         try:
-            logged = ast.literal_eval(logged)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise Damaged(f"filtered_resps is no verdict: {type(error).__name__}") from error
+            logged = python_value(logged)
+        except ValueError as error:
+            raise Damaged(f"filtered_resps is no verdict: {error}") from error
     return logged
 
 
@@ -100,13 +99,13 @@ def read_packed(path: Path) -> tuple[list[Row], str]:
     if path.is_symlink():
         raise Damaged("is a link; links are not followed")
     try:
-        with gzip.open(path, "rb") as file:
+        with gzip.open(open_regular(path, MAX_BYTES), "rb") as file:
             for number, line in enumerate(_lines(file), 1):
                 seen.update(line)
                 rows.append(_row(line, number))
     except Damaged:
         raise
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise Damaged(f"cannot be unpacked: {type(error).__name__} {error}") from error
     return rows, seen.hexdigest()
 
@@ -114,14 +113,18 @@ def read_packed(path: Path) -> tuple[list[Row], str]:
 def read_logged(task: str, path: Path) -> tuple[list[Row], str]:
     """The same of the samples that lm-eval itself left (``samples_<task>_*.jsonl``)."""
     rows = []
+    if path.is_symlink():
+        raise Damaged("is a link; links are not followed")
     try:
-        with path.open("rb") as file:
+        with open_regular(path, MAX_BYTES) as file:
             for number, line in enumerate(_lines(file), 1):
                 try:
-                    rows.append(kept(task, json.loads(line)))
-                except (ValueError, RecursionError) as error:
+                    rows.append(kept(task, loads(line)))
+                except ValueError as error:
                     raise Damaged(f"line {number}: {str(error)[:200]}") from error
-    except OSError as error:
+    except Damaged:
+        raise
+    except (OSError, ValueError) as error:
         raise Damaged(f"cannot be read: {error}") from error
     rows.sort(key=lambda row: int(row["doc_id"]))
     return rows, sha256_of(rows)

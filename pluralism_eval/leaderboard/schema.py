@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from pluralism_eval.files import read_bounded
+from pluralism_eval.json_files import loads
+
 FORMAT = "pluralism-eval submission"
 VERSION = 2
 FILE = "submission.json"
-MAX_BYTES = 16 << 20
+MAX_BYTES = 4 << 20
 _SHOWN = 20
 _LONGEST = 200  # characters of a value in a problem
 
@@ -29,10 +33,10 @@ def parse(text: str) -> Any:
         Damaged: no such JSON.
     """
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+        return loads(text, _unique, _no_constant)
     except Damaged:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise Damaged(f"no JSON: {type(error).__name__} {str(error)[:_LONGEST]}") from error
 
 
@@ -55,17 +59,17 @@ def load(folder: Path) -> dict[str, Any]:
     Raises:
         Damaged: every problem, one a line.
     """
+    if folder.is_symlink():
+        raise Damaged("the folder is a link; links are not followed")
     path = folder / FILE
     if path.is_symlink() or not path.is_file():
         raise Damaged(f"{FILE} is missing (links are not followed)")
-    if path.stat().st_size > MAX_BYTES:
-        raise Damaged(f"{FILE} has {path.stat().st_size:,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        found = parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"{FILE} cannot be read: {error}") from error
+        found = parse(read_bounded(path, MAX_BYTES).decode("utf-8"))
     except Damaged as error:
         raise Damaged(f"{FILE}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{FILE} cannot be read: {error}") from error
     problems = problems_of(found)
     if problems:
         raise Damaged("\n".join(f"{FILE}: {problem}" for problem in problems))
@@ -85,12 +89,13 @@ def problems_of(found: Any) -> list[str]:
             "conversion, since the scores belong to a version: submit the run again (pluralism-eval submit RUN), or "
             "verify with the version of the package that made it"
         ]
+    # the first ones only: an error takes some 10 KB, and a hostile file has a million
+    first = list(islice(_validator().iter_errors(found), _SHOWN + 1))
     problems = [
         f"{error.json_path.removeprefix('$.')}: {_short(error.message)}"
-        for error in sorted(_validator().iter_errors(found), key=lambda e: e.json_path)
+        for error in sorted(first[:_SHOWN], key=lambda e: e.json_path)
     ]
-    more = len(problems) - _SHOWN
-    return problems if more <= 0 else [*problems[:_SHOWN], f"... and {more} more"]
+    return problems if len(first) <= _SHOWN else [*problems, "... and more"]
 
 
 def _short(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -15,12 +16,14 @@ from typing import Any
 from pluralism_eval.cache import digest
 from pluralism_eval.data.sources import INPUTS, short_name
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.leaderboard import describe, inputs, samples, schema
+from pluralism_eval.files import leads_out
+from pluralism_eval.leaderboard import describe, docs, inputs, samples, schema
 from pluralism_eval.leaderboard.recompute import differences, rescored, same, shown
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.results import Run
 from pluralism_eval.scoring import Summary, summarise
 
+log = logging.getLogger(__name__)
 _SHOWN = 10
 _LENGTHS = {"--name": 120, "--by": 120, "--note": 500}
 
@@ -162,8 +165,8 @@ def _task(run: Run, raw: Mapping[str, Any], task: str, data: str | None) -> _Par
             f"its input file (data={describe.plain(given) or 'authors'}) is not at hand; give --data"
         )
         return _Part({}, rows, _first(problems))
-    found_problems, of = inputs.doc_problems(short, source, rows)
-    content = task_content(short, rows, found, source, of)
+    compared = docs.compare(short, source, source.dropped, rows)
+    content = task_content(short, rows, found, source, compared.of)
     content["setting"] |= {
         "num_fewshot": int((raw.get("n-shot") or {}).get(task) or 0),
         "generation": describe.plain(config.get("generation_kwargs") or {}),
@@ -171,7 +174,7 @@ def _task(run: Run, raw: Mapping[str, Any], task: str, data: str | None) -> _Par
         "task_hash": (raw.get("task_hashes") or {}).get(task),
     }
     content["rates"] = describe.plain((run.ours.get("rates") or {}).get(task) or {})
-    return _Part(content, rows, _first(problems + found_problems))
+    return _Part(content, rows, _first([*problems, *compared.problems]))
 
 
 def task_content(
@@ -295,4 +298,10 @@ def folders(output: Path) -> list[Path]:
     """Folders of submissions below ``output``, by name; half-written ones are hidden."""
     if not output.is_dir():
         return []
-    return sorted(p for p in output.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = sorted(p for p in output.iterdir() if p.is_dir() and not p.name.startswith("."))
+    links = [p for p in found if leads_out(p, output)]
+    if links:
+        log.warning(
+            "%s: left out, since it is a link out of the folder", ", ".join(p.name for p in links)
+        )
+    return [p for p in found if p not in links]

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pluralism_eval import __version__
-from pluralism_eval.leaderboard import schema, submit
+from pluralism_eval.leaderboard import describe, schema, submit
 from pluralism_eval.leaderboard.checks import Check, How, check_of, task_checks
+from pluralism_eval.leaderboard.duplicates import answers_of, repository_order
+from pluralism_eval.leaderboard.recompute import shown
 
 UNPROVEN = (
-    "What this cannot prove: that the responses, the recorded verdicts, the settings and the usage come from the model "
-    "that is named. Only running it again can."
+    "What this cannot prove: who ran it and when, and that the responses, the recorded verdicts, the settings and the "
+    "usage come from the model that is named. Only running it again can."
 )
+DUPLICATE = "duplicate"
+Status = Literal["verified", "not verified", "duplicate", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -27,34 +31,44 @@ class Verdict:
     checks: tuple[Check, ...] = ()
 
     @property
-    def status(self) -> Literal["verified", "rejected", "not verified"]:
-        """``not verified``: nothing is wrong, but samples were not there to recompute scores from."""
-        if any(check.status == "wrong" for check in self.checks):
-            return "rejected"
+    def status(self) -> Status:
+        """``not verified``: nothing is wrong, but samples or input were not there to recompute and compare.
+
+        ``duplicate``: nothing is wrong but that another submission with these responses came first.
+        """
+        wrong = {check.what for check in self.checks if check.status == "wrong"}
+        if wrong:
+            return "duplicate" if wrong == {DUPLICATE} else "rejected"
         tasks = self.content.get("tasks", {})
-        recomputed = sum(c.what.startswith("scores ") and c.status == "ok" for c in self.checks)
-        return "verified" if tasks and recomputed == len(tasks) else "not verified"
+        whole = {check.what for check in self.checks if check.status == "ok"}
+        needed = {f"{what} {task}" for task in tasks for what in _NEEDED}
+        return "verified" if tasks and needed <= whole else "not verified"
 
     def reasons(self) -> list[str]:
         """Why it is not verified."""
         bad = [c for c in self.checks if c.status == "wrong"]
         if bad:
             return [f"{c.what}: {p}" for c in bad for p in c.problems or (c.seen,)]
-        return [f"{c.what}: {c.seen}" for c in self.checks if c.status == "unchecked"]
+        open_ = [c for c in self.checks if c.status == "unchecked" and c.what.split()[0] in _NEEDED]
+        return [f"{c.what}: {c.seen}" for c in open_]
+
+    def docs_check(self, task: str) -> Check:
+        """The check that its docs of ``task`` are those of the real input."""
+        return next(c for c in self.checks if c.what == f"docs {task}")
 
 
-def verify(folder: Path, how: How | None = None, others: Mapping[str, Path] | None = None) -> Verdict:  # fmt: skip
-    """Looks at everything in ``folder``. Bad submissions are a verdict, not an exception.
+_NEEDED = ("docs", "scores")
+"""Checks of a task without which nothing is verified."""
 
-    Args:
-        others: identity → folder of submissions that came before.
-    """
+
+def verify(folder: Path, how: How | None = None) -> Verdict:
+    """Looks at everything in ``folder``. Bad submissions are a verdict, not an exception."""
     how = how or How()
     try:
         content = schema.load(folder)
     except schema.Damaged as error:
         return Verdict(folder, {}, (Check("schema", "wrong", "", tuple(str(error).splitlines())),))
-    checks = [Check("schema", "ok", f"version {schema.VERSION}"), _identity(content, others or {})]
+    checks = [Check("schema", "ok", f"version {schema.VERSION}"), _identity(content), _preset(content)]  # fmt: skip
     extra = sorted({p.name for p in folder.iterdir()} - _named(content) - {schema.FILE})
     if extra:
         checks.append(
@@ -73,38 +87,93 @@ def _named(content: Mapping[str, Any]) -> set[str]:
     return {str(part["samples"]["file"]) for part in content["tasks"].values()}
 
 
-def _identity(content: Mapping[str, Any], others: Mapping[str, Path]) -> Check:
+def _identity(content: Mapping[str, Any]) -> Check:
     expected = submit.identity_of(content["hashes"]["fingerprint"], content["tasks"])
-    problems = []
-    if content["identity"] != expected:
-        problems.append(
-            f"identity: expected {expected} (of its hashes), found {content['identity']}"
-        )
-    if expected in others:
-        problems.append(f"duplicate: the same run as {others[expected].name}")
-    return check_of("identity", problems, "agrees with its hashes, no other submission has it")
+    wrong = content["identity"] != expected
+    problem = f"identity: expected {expected} (of its hashes), found {content['identity']}"
+    return check_of("identity", [problem] if wrong else [], "agrees with its hashes")
+
+
+def _preset(content: Mapping[str, Any]) -> Check:
+    """Is every task scored by the preset that the method ran with?"""
+    ran = content["configuration"].get("preset")
+    if ran is None:
+        return Check("preset", "unchecked", "the model has none of its own")
+    problems = [
+        f"{task}: setting.preset: expected {shown(ran)} (configuration.preset), found {shown(part['setting']['preset'])}"
+        for task, part in content["tasks"].items()
+        if describe.plain(part["setting"]["preset"]) != ran
+    ]
+    return check_of("preset", problems, shown(ran))
 
 
 def verify_each(given: Sequence[Path], how: How | None = None) -> Iterator[Verdict]:
-    """Verdicts on ``given``, each also compared with those before it and with what lies beside it.
+    """Verdicts on ``given``, each also compared with the others and with what lies beside it.
 
-    Of two equal submissions the one with the earlier date, then name, came first.
+    Of two submissions with the same responses the one that was first in the repository counts; the other is a
+    duplicate. Both count where nobody can say which was first.
     """
+    how = how or How()
     resolved = [folder.resolve() for folder in given]
     beside = [f for parent in dict.fromkeys(p.parent for p in resolved) for f in submit.folders(parent)]  # fmt: skip
-    dates = {folder: _date(folder) for folder in dict.fromkeys([*beside, *resolved])}
-    first: dict[str, Path] = {}
-    for folder in sorted(dates, key=lambda f: (dates[f][0], f.name)):
-        first.setdefault(dates[folder][1], folder)
+    answers = {f: found for f in dict.fromkeys([*beside, *resolved]) if (found := _answers(f))}
+    places = repository_order(answers)
+    known: dict[Path, Verdict] = {}
+
+    def is_sound(folder: Path) -> bool:
+        if folder not in known:
+            known[folder] = verify(folder, replace(how, given=()))
+        return known[folder].status == "verified"
+
     for folder, path in zip(given, resolved, strict=True):
-        yield verify(folder, how, {i: f for i, f in first.items() if i and f != path})
+        verdict = verify(folder, how)
+        known.setdefault(path, verdict)
+        if verdict.status == "verified":
+            alike = {f: answers[f] for f in answers if f != path and answers[path] & answers[f] and is_sound(f)}  # fmt: skip
+            verdict = replace(
+                verdict, checks=(*verdict.checks, *_duplicate(path, answers[path], alike, places))
+            )
+        yield verdict
 
 
-def _date(folder: Path) -> tuple[str, str]:
-    """(date, identity by its hashes) as far as they can be read."""
+def _answers(folder: Path) -> frozenset[tuple[str, str]]:
+    """What the submission says that it holds; nothing where it cannot be read."""
     try:
-        content = schema.load(folder)
+        return answers_of(schema.load(folder))
     except schema.Damaged:
-        return "", ""
-    identity = submit.identity_of(content["hashes"]["fingerprint"], content["tasks"])
-    return str(content["environment"]["date"]), identity
+        return frozenset()
+
+
+def _duplicate(
+    path: Path,
+    own: frozenset[tuple[str, str]],
+    alike: Mapping[Path, frozenset[tuple[str, str]]],
+    places: Mapping[Path, float],
+) -> list[Check]:
+    """A check where others hold responses of ``path``: all of them were there before, or some, or nobody can say.
+
+    Args:
+        own: what ``path`` holds.
+        alike: what sound submissions hold of it.
+        places: the order in the repository.
+    """
+    by_age = sorted(alike, key=lambda f: (places[f], f.name))
+    earlier = [f for f in by_age if places[f] < places[path]]
+    known = frozenset[tuple[str, str]]().union(*(alike[f] for f in earlier))
+    if own <= known:
+        told = f"the same responses as {_names(earlier)}, which was in the repository before it"
+        return [Check(DUPLICATE, "wrong", "", (told,))]
+    together = [f for f in by_age if places[f] == places[path]]
+    seen = []
+    if earlier:
+        tasks = ", ".join(sorted(task for task, _ in own & known))
+        seen.append(f"in {tasks} the same responses as {_names(earlier)}, which was in the repository before it")  # fmt: skip
+    if together:
+        seen.append(
+            f"the same responses as {_names(together)}; the history here does not say which was first, so both are shown"
+        )
+    return [Check(DUPLICATE, "unchecked", ". ".join(seen))] if seen else []
+
+
+def _names(folders: Sequence[Path]) -> str:
+    return ", ".join(folder.name for folder in folders)

@@ -30,6 +30,10 @@ _CHANGES_LOGITS = {
     "forced_eos_token_id": None, "min_length": 0, "min_new_tokens": 0, "guidance_scale": 1.0,
     "exponential_decay_length_penalty": None, "watermarking_config": None, "num_beams": 1,
 }  # fmt: skip
+_NO_ROOM = (
+    "the device's memory does not suffice for one text of {} new tokens; lower message_max_tokens "
+    "or max_gen_toks, or load the model in 16 bits (dtype=bfloat16)"
+)
 
 
 class Picker(Protocol):
@@ -135,7 +139,7 @@ def rows_that_fit(model: Any, tokens: int) -> int:
         room = 0.8 * (free + held)
     else:
         room = 0.2 * ram.total()
-    row = tokens * shape.kv_bytes
+    row = max(1, tokens * shape.kv_bytes)
     return max(1, min(most_rows(model), int(room // row)))
 
 
@@ -164,6 +168,8 @@ def decode(
 ) -> Iterator[tuple[int, list[int]]]:
     """A continuation of every prompt, each as soon as it is there.
 
+    A model of which :func:`can_decode` is False writes them one by one, by its own ``generate``.
+
     Args:
         model: a decoder-only transformers model, or a PEFT model over one.
         prompts: [n_prompts] token ids, best the longest first.
@@ -184,6 +190,11 @@ def decode(
 
     from pluralism_eval.llm.rows import Rows
 
+    if not can_decode(bare(model)):
+        for i, prompt in enumerate(prompts):
+            also([i])
+            yield i, _generated(bare(model), i, prompt, pick, max_new, min_new, eos, ended)
+        return
     waiting = deque(range(len(prompts)))
     longest = max(map(len, prompts), default=0)
     rows = min(rows, len(prompts))
@@ -201,10 +212,7 @@ def decode(
         except torch.OutOfMemoryError as error:
             rows //= 2
             if rows < 1:
-                raise PluralismError(
-                    f"the device's memory does not suffice for one text of {max_new} new tokens; lower message_max_tokens "
-                    "or max_gen_toks, or load the model in 16 bits (dtype=bfloat16)"
-                ) from error
+                raise PluralismError(_NO_ROOM.format(max_new)) from error
             log.warning("Out of memory: going on with %d texts at once", rows)
             again = list(under_way.numbers) if under_way is not None else []
             for number in again:
@@ -282,7 +290,7 @@ def _take(
 
     logits = logits.float()
     texts = under_way.new[begun:]
-    if min_new:
+    if min_new and eos:
         early = [i for i, new in enumerate(texts) if len(new) < min_new]
         if early:
             places = torch.tensor(early, device=logits.device)[:, None]
@@ -290,6 +298,55 @@ def _take(
     picked = pick(under_way.numbers[begun:], logits)
     for new, token in zip(texts, picked.tolist(), strict=True):
         new.append(token)
+
+
+def _generated(
+    model: Any,
+    number: int,
+    prompt: Sequence[int],
+    pick: Picker,
+    max_new: int,
+    min_new: int,
+    eos: Sequence[int],
+    ended: Callable[[list[int]], bool] | None,
+) -> list[int]:
+    """New tokens of one prompt by transformers' ``generate``, each chosen by ``pick``; see :func:`decode`."""
+    import torch
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+    def chosen(ids: Any, scores: Any) -> Any:
+        token = pick([number], scores.float())
+        return torch.full_like(scores, -torch.inf).scatter_(1, token[:, None], 0)
+
+    def over(ids: Any, scores: Any) -> Any:
+        found = ended is not None and ended(ids[0, len(prompt) :].tolist())
+        return torch.tensor([found], device=ids.device)
+
+    settings = GenerationConfig(
+        max_new_tokens=max_new, min_new_tokens=min_new or None, do_sample=False,
+        eos_token_id=list(eos) or None, pad_token_id=eos[0] if eos else 0,
+    )  # fmt: skip
+    ids = torch.tensor([list(prompt)], device=model.device)
+    own, model.generation_config = (
+        model.generation_config,
+        settings,
+    )  # else it fills in what is not set
+    try:
+        with torch.inference_mode():
+            whole = model.generate(
+                ids, attention_mask=torch.ones_like(ids), generation_config=settings,
+                logits_processor=LogitsProcessorList([chosen]), stopping_criteria=StoppingCriteriaList([over]),
+            )  # fmt: skip
+    except torch.OutOfMemoryError as error:
+        raise PluralismError(_NO_ROOM.format(max_new)) from error
+    finally:
+        model.generation_config = own
+    new: list[int] = whole[0, len(prompt) :].tolist()
+    pick.restart(number)
+    utilisation.prefill(model, [len(prompt)], 1)
+    for done in range(1, len(new)):
+        utilisation.decode(model, [len(prompt) + done])
+    return new
 
 
 def bare(model: Any) -> Any:

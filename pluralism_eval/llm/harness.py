@@ -6,8 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pluralism_eval import chat_date
+from pluralism_eval.bounded import check_chat_template
+from pluralism_eval.cache import digest
 from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.llm.generation import normalised
+from pluralism_eval.llm.thoughts import check_no_thought
 from pluralism_eval.schema import OptionScores, TextScore, Turn
 from pluralism_eval.usage import Usage
 
@@ -18,11 +23,23 @@ class HarnessLLM:
     def __init__(self, inner: Any, name: str, batch_tokens: int | None = None) -> None:
         self.inner = inner
         self.name = name
-        """Model, revision and settings: what outputs depend on."""
+        """Model, revision and settings, as they are shown."""
+        self.contents: Mapping[str, str] = {}
+        """What lies behind the names of folders and Hub models among them."""
+        self.chat_date = chat_date.DEFAULT
+        """What its chat template sees as today's date."""
         self.batch_tokens = batch_tokens
         self.usage = Usage()
         """Of everything asked through this object, whichever method asked."""
         self._can_score: bool | None = None
+
+    @property
+    def identity(self) -> str:
+        """What outputs depend on: its name, what lies behind it, and the date where its chat template shows one."""
+        own: Any = getattr(self, "tokenizer", None) or getattr(self.inner, "tokenizer", None)
+        day = self.chat_date if chat_date.depends_on_time(own) else ""
+        more = [dict(self.contents), day]
+        return f"{self.name}#{digest(more)[:16]}" if any(more) else self.name
 
     @property
     def max_length(self) -> int:
@@ -42,9 +59,11 @@ class HarnessLLM:
 
     def render(self, turns: Sequence[Turn], add_generation_prompt: bool = True) -> str:
         """Chat turns → the model's own prompt string (``JsonChatStr`` for chat APIs)."""
-        rendered: str = self.inner.apply_chat_template(
-            list(turns), add_generation_prompt=add_generation_prompt
-        )
+        check_chat_template(getattr(self.inner, "tokenizer", None), turns)
+        with chat_date.rendering_on(self.chat_date):
+            rendered: str = self.inner.apply_chat_template(
+                list(turns), add_generation_prompt=add_generation_prompt
+            )
         return rendered
 
     def generate(self, prompts: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
@@ -100,6 +119,11 @@ class HarnessLLM:
         return readout
 
     @property
+    def _is_server(self) -> bool:
+        """True for lm-eval's clients of servers, and ours."""
+        return self._fixed_seed
+
+    @property
     def _fixed_seed(self) -> bool:
         from lm_eval.models.api_models import TemplateAPI
 
@@ -127,6 +151,7 @@ class HarnessLLM:
             prompts: [n_prompts].
             texts: [n_prompts][n_texts] continuations, with the space before them where there is one.
         """
+        self.check_no_thought(prompts)
         pairs = [(p, t) for p, own in zip(prompts, texts, strict=True) for t in own]
         scored = iter(zip(self._loglikelihood(pairs), pairs, strict=True))
         return [[self._text_score(*next(scored)) for _ in own] for own in texts]
@@ -198,6 +223,16 @@ class HarnessLLM:
                 "openai-completions), or only generation tasks (pluralism_overton_nli)"
             )
 
+    def check_no_thought(self, prompts: Sequence[Any]) -> None:
+        """Raises PluralismError where options would be read from within a thought that the prompt opens."""
+        check_no_thought(self.name, prompts, bool(getattr(self.inner, "enable_thinking", None)))
+
+    def new_tokens(self, settings: Mapping[str, Any]) -> int:
+        """The most tokens of a text with these generation settings."""
+        default = int(getattr(self.inner, "max_gen_toks", None) or 256)
+        limit: int = normalised(settings, default, self._is_server)["max_gen_toks"]
+        return limit
+
     def _spellings(self, prompt: str, letter: str) -> list[str]:
         forms = [f" {letter}", letter]
         encode = getattr(self.inner, "_encode_pair", None)
@@ -212,6 +247,7 @@ class HarnessLLM:
     def _loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, bool]]:
         if not pairs:
             return []
+        self.check_no_thought([prompt for prompt, _ in pairs])
         unique = list(dict.fromkeys(pairs))
         requests = [self._instance("loglikelihood", pair, i) for i, pair in enumerate(unique)]
         answers = self.inner.loglikelihood(requests)

@@ -23,6 +23,7 @@ from pluralism_eval.llm.decoding import (
     rows_that_fit,
     tokens_of_a_pass,
 )
+from pluralism_eval.llm.generation import normalised
 from pluralism_eval.llm.harness import HarnessLLM, as_texts
 from pluralism_eval.schema import OptionScores, TextScore
 
@@ -56,7 +57,7 @@ class HFLLM(HarnessLLM):
 
         They do not depend on what was drawn before, in this process or another.
         """
-        if not prompts or not settings.get("do_sample"):
+        if not prompts or not normalised(settings, 1)["do_sample"]:
             return super().generate(prompts, settings)
         import torch
 
@@ -184,6 +185,7 @@ class HFLLM(HarnessLLM):
         """
         from pluralism_eval.llm.forward import passes
 
+        self.check_no_thought(prompts)
         wanted = list(dict.fromkeys((p, tuple(o)) for p, o in zip(prompts, letters, strict=True)))
         tokens = self.encode([prompt for prompt, _ in wanted])
         self.usage.add(len(wanted), sum(map(len, tokens)))
@@ -221,6 +223,7 @@ class HFLLM(HarnessLLM):
         from pluralism_eval.llm.continuations import row_length, score_continuations
         from pluralism_eval.llm.forward import passes
 
+        self.check_no_thought(prompts)
         wanted = list(dict.fromkeys((p, tuple(t)) for p, t in zip(prompts, texts, strict=True)))
         rows = self._continuation_rows(wanted)
         self.usage.add(len(wanted), sum(map(row_length, rows)))

@@ -99,6 +99,11 @@ def _leave(layers: Sequence[_Layer]) -> None:
         layer.__dict__.pop("forward", None)
 
 
+def forget(model: Any) -> None:
+    """To be called when layers of ``model`` were wrapped or added, as PEFT does: they are read anew."""
+    bare(model).__dict__.pop("_pluralism_linear", None)
+
+
 def copied(weights: float) -> float:
     """Bytes that so many bytes of float32 weights take up a second time, in oneDNN's order; 0 where they are not."""
     return weights if onednn.available() and weights <= _SHARE * ram.total() else 0.0
@@ -148,10 +153,22 @@ def _is_as_read(known: _Layer) -> bool:
 
 
 def _forward(layer: Any, ordered: bool) -> Callable[[Any], Any]:
-    weight = layer.weight.detach()
-    weight, bias = onednn.in_order(weight) if ordered else weight, layer.bias
+    weight, bias = _in_order(layer.weight) if ordered else layer.weight.detach(), layer.bias
 
     def forward(input: Any) -> Any:
+        if (
+            "parametrizations" in layer._modules
+        ):  # PEFT's target_parameters: another weight for this pass
+            return type(layer).forward(layer, input)
         return onednn.product(input, weight, bias)
 
     return forward
+
+
+def _in_order(weight: Any) -> Any:
+    """Kept on the weight: several module trees may share it."""
+    version, found = getattr(weight, "_pluralism_ordered", (None, None))
+    if version != weight._version:
+        found = onednn.in_order(weight.detach())
+        weight._pluralism_ordered = (weight._version, found)
+    return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -12,6 +14,7 @@ from pluralism_eval.api.settings import ANSWER_FIELDS, parse_api
 from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm import batches, embedded
+from pluralism_eval.llm.contents import contents_of
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.llm.hf import HFLLM
 from pluralism_eval.secrets import is_secret_name
@@ -62,13 +65,16 @@ def load_llm(
             os.environ.setdefault("ACCELERATE_USE_CPU", "true")  # else accelerate sees one process
             # not cpu:0: weights are then loaded, and aligned in memory, as in a single process
             os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
-    key = digest([kind, args, batch_size, max_batch_size, device, settings.batch_tokens])
+    key = digest(
+        [kind, args, batch_size, max_batch_size, device, settings.batch_tokens, settings.chat_date]
+    )
     if key not in _alive:
         inner = get_model(kind).create_from_arg_obj(
             args, {"batch_size": batch_size, "max_batch_size": max_batch_size, "device": device}
         )
         _join_ranks(inner)
         llm = _wrapper(inner)(inner, _identity(settings, args), settings.batch_tokens)
+        llm.contents, llm.chat_date = _contents(settings, args), settings.chat_date
         _alive[key] = llm
         return llm
     return _alive[key]
@@ -82,9 +88,13 @@ def _openai(settings: Settings) -> HarnessLLM:
         raise PluralismError(
             "llm=openai runs in one process: start it without a launcher and raise concurrency in llm_args instead"
         )
-    api, key = parse_api(settings.llm_args), digest([settings.llm_args, settings.batch_tokens])
+    api, key = (
+        parse_api(settings.llm_args),
+        digest([settings.llm_args, settings.batch_tokens, settings.chat_date]),
+    )
     if key not in _alive:
         llm = OpenAILLM(api, _identity(settings, dict(settings.llm_args)), settings.batch_tokens)
+        llm.contents, llm.chat_date = _contents(settings, settings.llm_args), settings.chat_date
         _alive[key] = llm
         return llm
     return _alive[key]
@@ -94,7 +104,8 @@ def shared_llm(settings: Settings) -> HarnessLLM:
     """The LLM of ``settings`` that this process already holds, whatever its batch size and device were;
     else a new one. Raises as :func:`load_llm`."""
     name = _identity(settings, _arguments(settings))
-    held = [llm for llm in _alive.values() if llm.name == name]
+    day = settings.chat_date
+    held = [llm for llm in _alive.values() if (llm.name, llm.chat_date) == (name, day)]
     return held[0] if held else load_llm(settings)
 
 
@@ -150,6 +161,14 @@ def _wrapper(inner: Any) -> type[HarnessLLM]:
         and not getattr(inner, "MULTIMODAL", False)
     )
     return HFLLM if causal else HarnessLLM
+
+
+def _contents(settings: Settings, args: Mapping[str, Any]) -> dict[str, str]:
+    """What lies behind the names in ``args``. The embedded model has been verified, and its folder's name is its hash."""
+    if settings.llm == "embedded" and Path(str(args["pretrained"])).is_dir():
+        rest = {k: v for k, v in args.items() if k != "pretrained"}
+        return {"pretrained": Path(str(args["pretrained"])).name} | contents_of(rest)
+    return contents_of({k: v for k, v in args.items() if not is_secret_name(k)})
 
 
 def _identity(settings: Settings, args: dict[str, Any]) -> str:

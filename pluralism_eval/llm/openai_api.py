@@ -7,46 +7,35 @@ the echoed prompt, the likeliest first tokens, samples, and stated percentages.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from lm_eval.api.model import LM
 from lm_eval.models.api_models import JsonChatStr
 
 from pluralism_eval.api.client import Api, Call
-from pluralism_eval.api.replies import Choice, Reply, read_reply
+from pluralism_eval.api.replies import Choice, Reply
 from pluralism_eval.api.settings import ApiSettings
 from pluralism_eval.cache import digest
+from pluralism_eval.chat_date import rendering_on
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.llm import openai_scores
+from pluralism_eval.llm import openai_probe, openai_scores, start_token, thoughts
+from pluralism_eval.llm.generation import LIMITS, normalised
 from pluralism_eval.llm.harness import HarnessLLM
+from pluralism_eval.llm.openai_probe import Probe
 from pluralism_eval.schema import OptionScores, TextScore, Turn
 
+_LIMIT = 256  # new tokens where nobody says how many, as lm-eval's clients
 _STOPS = 4  # OpenAI takes no more; the others are applied to the text
-_PROBE = "Which letter comes first? Answer with the letter only.\nA. B\nB. A\nAnswer:"
-_TOPS = (20, 5)
 _AGAIN = 2
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What a server gives, by a few tiny requests."""
-
-    models: list[str] | None = None
-    served: bool | None = None
-    """None: it lists no models."""
-    echo: bool = False
-    top_logprobs: int = 0
-    """Likeliest first tokens that it gives; 0: none."""
-    json_schema: bool | None = None
-    readout: str = ""
-    """What ``readout=options`` comes to."""
-    seconds: float = 0.0
-    problem: str = ""
-    """Why it cannot be used; empty if it can."""
+_OWN = (*LIMITS, "until", "do_sample", "temperature", "top_p", "seed", "json_schema")
+"""Generation settings that are said in words of our own; the others go to the server as they are."""
+log = logging.getLogger(__name__)
 
 
 class OpenAILLM(HarnessLLM):
@@ -91,12 +80,13 @@ class OpenAILLM(HarnessLLM):
                 "--apply_chat_template with api=completions needs tokenizer=<Hub id or folder of the served model's>; "
                 "or use api=chat, where the server applies its template"
             )
-        return self.tokenizer.apply_chat_template(
-            list(turns),
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-        )
+        with rendering_on(self.chat_date):
+            return self.tokenizer.apply_chat_template(
+                list(turns),
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
 
     # ------------------------------------------------------------------ text
 
@@ -107,8 +97,35 @@ class OpenAILLM(HarnessLLM):
         self, prompts: Sequence[Any], settings: Mapping[str, Any], n: int
     ) -> list[list[str]]:
         """[n_prompts][n] texts; a refused one is empty. Servers that give fewer at once are asked again."""
-        found = [[c.text for c in choices] for choices in self.choices(prompts, settings, n)]
-        return [[_cut(text, settings.get("until")) for text in texts] for texts in found]
+        given = normalised(settings, _LIMIT, server=True)
+        end = self.settings.think_end_token or thoughts.END
+        found = self.choices(prompts, settings, n)
+        said = [[thoughts.without_thought(c.text, end) for c in own] for own in found]
+        self._check_limit(
+            [c for own in found for c in own], [t for own in said for t in own], given
+        )
+        return [[_cut(text or "", given["until"]) for text in texts] for texts in said]
+
+    def _check_limit(
+        self, choices: Sequence[Choice], texts: Sequence[str | None], given: Mapping[str, Any]
+    ) -> None:
+        """Says that answers ended before their first word; raises PluralismError where all of them did."""
+        answered = [(c, t) for c, t in zip(choices, texts, strict=True) if not c.refused]
+        cut = sum(not t and c.finish == "length" for c, t in answered)
+        stopped = sum(t is None and c.finish != "length" for c, t in answered)
+        if not cut + stopped:
+            return
+        why = [
+            f"{cut} used up the limit of {given['max_gen_toks']} new tokens before any word of an answer: raise the limit "
+            "(--gen_kwargs max_gen_toks=N; for choices and readouts from words preset=NAME+choice_max_tokens=N)",
+            f"{stopped} ended within a thought, as stop strings end it: set think_end_token={thoughts.END} in llm_args, "
+            "and they hold for what follows the thought",
+        ]
+        said = "; ".join(w for w, count in zip(why, (cut, stopped), strict=True) if count)
+        text = f"{self.settings.model}, {len(answered)} answers: {said}"
+        if cut + stopped == len(answered):
+            raise PluralismError(text)
+        log.warning("%s", text)
 
     def choices(
         self, prompts: Sequence[Any], settings: Mapping[str, Any], n: int
@@ -116,13 +133,14 @@ class OpenAILLM(HarnessLLM):
         """[n_prompts][n] answers with what they ended by."""
         found: list[list[Choice]] = [[] for _ in prompts]
         seen: dict[str, int] = {}
-        repeats = [_nth(seen, prompt) if _sampled(settings) else 0 for prompt in prompts]
+        warm = _is_warm(normalised(settings, _LIMIT, server=True))
+        repeats = [_nth(seen, prompt) if warm else 0 for prompt in prompts]
         for step in range(n):
             short = [i for i, own in enumerate(found) if len(own) < n]
             if not short:
                 break
             calls = [
-                self._text_call(prompts[i], settings, n - len(found[i]), repeats[i] * n + step)
+                self.text_call(prompts[i], settings, n - len(found[i]), repeats[i] * n + step)
                 for i in short
             ]
             for i, reply in zip(short, self._ask(calls, "text"), strict=True):
@@ -135,23 +153,31 @@ class OpenAILLM(HarnessLLM):
         if choices and all(choice.refused for choice in choices):
             self._refused[str(prompt)] = choices[0].refused
 
-    def _text_call(self, prompt: Any, settings: Mapping[str, Any], n: int, sample: int) -> Call:
-        warm = _sampled(settings)
-        limit = int(settings.get("max_gen_toks") or settings.get("max_tokens") or 256)
+    def text_call(
+        self,
+        prompt: Any,
+        settings: Mapping[str, Any],
+        n: int = 1,
+        sample: int = 0,
+    ) -> Call:
+        """A request for words, with lm-eval's generation settings."""
+        given = normalised(settings, _LIMIT, server=True)
+        warm = _is_warm(given)
         body: dict[str, Any] = {
-            self.settings.limit_name: limit,
-            "temperature": float(settings.get("temperature") or 0.0) if warm else 0.0,
-            "seed": int(settings.get("seed", 1234)) + sample,
+            self.settings.limit_name: given["max_gen_toks"],
+            "temperature": float(given["temperature"]) if warm else 0.0,
+            "seed": int(given.get("seed", 1234)) + sample,
         }
-        if warm and "top_p" in settings:
-            body["top_p"] = settings["top_p"]
-        until = [stop for stop in settings.get("until") or [] if stop][:_STOPS]
-        if until:
+        if warm and "top_p" in given:
+            body["top_p"] = given["top_p"]
+        until = [stop for stop in given["until"] if stop][:_STOPS]
+        if until and not self.settings.think_end_token:  # thoughts hold blank lines and the like
             body["stop"] = until
         if n > 1:
             body["n"] = n
-        if settings.get("json_schema"):
-            body["response_format"] = _strict(settings["json_schema"])
+        if given.get("json_schema"):
+            body["response_format"] = _strict(given["json_schema"])
+        body |= {name: value for name, value in given.items() if name not in _OWN}
         return self._call(prompt, body, sample)
 
     def _call(
@@ -166,15 +192,62 @@ class OpenAILLM(HarnessLLM):
         elif isinstance(prompt, JsonChatStr):
             raise PluralismError("chat turns reached api=completions; use api=chat")
         else:
-            said["prompt"] = prompt
+            said["prompt"] = self._with_one_start(prompt)
         body = {**said, **body, **s.extra}
         return Call(s.api, {k: v for k, v in body.items() if k not in s.omit}, sample, first)
+
+    @cached_property
+    def _start(self) -> str:
+        """What templated prompts begin with and the server puts before them too; empty: nothing. Asked once."""
+        return self._own_start if start_token.server_adds(self, self._own_start) else ""
+
+    @cached_property
+    def _own_start(self) -> str:
+        """The start token of ``tokenizer=``; empty: it has none, or is not given."""
+        return start_token.start_of(self.tokenizer) if self.settings.tokenizer else ""
+
+    def _with_one_start(self, prompt: str) -> str:
+        """``prompt`` without the start token that it begins with, where the server adds one."""
+        own = self._own_start
+        return prompt.removeprefix(self._start) if own and prompt.startswith(own) else prompt
+
+    def adds_start(self) -> str:
+        """The start token that the server adds to prompts that our template began with it; empty: none.
+
+        Raises:
+            PluralismError: it cannot be seen.
+        """
+        return self._start if self._own_start else ""
+
+    def named(self, reply: Reply) -> Reply:
+        """``reply`` with the tokens that it names by id (``token_id:319``) in words, where there is a tokenizer."""
+        if not self.settings.tokenizer or not any(map(_has_ids, reply.choices)):
+            return reply
+
+        def word(token: str) -> str:
+            if not openai_scores.is_token_id(token):
+                return token
+            return openai_scores.word_of(self.tokenizer, int(token.removeprefix("token_id:")))
+
+        choices = [
+            replace(
+                c,
+                tokens=tuple(map(word, c.tokens)),
+                first=c.first and tuple((word(token), value) for token, value in c.first),
+            )
+            for c in reply.choices
+        ]
+        return replace(reply, choices=tuple(choices))
 
     def _ask(self, calls: Sequence[Call], what: str) -> list[Reply]:
         replies = self.api.ask_all(calls, what)
         for reply in {id(r): r for r in replies if not r.stored}.values():
             self.usage.add(1, reply.prompt_tokens, reply.new_tokens)
-        return replies
+        return [self.named(reply) for reply in replies]
+
+    @property
+    def _is_server(self) -> bool:
+        return True
 
     def refused(self, prompt: Any) -> str:
         return self._refused.get(str(prompt), "")
@@ -213,29 +286,70 @@ class OpenAILLM(HarnessLLM):
         Args:
             top_tokens: the authors' rule among that many tokens instead (``preset=reference``).
         """
-        body = self._first_token_body(self.probe().top_logprobs or self.settings.top_logprobs)
-        calls = [self._call(prompt, body, first=True) for prompt in prompts]
+        self._check_no_thought(prompts)
+        top = self.probe().top_logprobs or self.settings.top_logprobs
+        calls = [self.first_token_call(prompt, top) for prompt in prompts]
         replies = self._ask(calls, "options")
         for attempt in range(
             _AGAIN
         ):  # a text that ends at once shows nothing: let another token be drawn
-            silent = [i for i, reply in enumerate(replies) if reply.choices[0].first == ()]
-            warm = body | {"temperature": 1.0, "seed": 1234 + attempt}
-            more = [self._call(prompts[i], warm, attempt + 1, first=True) for i in silent]
+            silent = [
+                i
+                for i, reply in enumerate(replies)
+                if openai_scores.ended_at_once(reply.choices[0])
+            ]
+            more = [self.first_token_call(prompts[i], top, attempt + 1) for i in silent]
             for i, reply in zip(silent, self._ask(more, "options"), strict=True):
                 replies[i] = reply
         for prompt, reply in zip(prompts, replies, strict=True):
             self._note_refusals(prompt, reply.choices)
+        self._check_readable(
+            [(c, r) for c, r in zip(calls, replies, strict=True)], "the likeliest first tokens"
+        )
         return [
             openai_scores.from_top(reply.choices[0], own, top_tokens)
             for reply, own in zip(replies, letters, strict=True)
         ]
 
-    def _first_token_body(self, top: int) -> dict[str, Any]:
+    def first_token_call(self, prompt: Any, top: int, sample: int = 0) -> Call:
+        """A request for the ``top`` likeliest first tokens; of ``sample`` > 0, after another drawn token."""
         count = min(top, self.settings.top_logprobs)
         own = {"logprobs": True, "top_logprobs": count} if self.settings.api == "chat" else {}
         body = own or {"logprobs": count}
-        return {self.settings.limit_name: 1, "temperature": 0.0, "seed": 1234, **body}
+        warm = (
+            {"temperature": 1.0, "seed": 1233 + sample}
+            if sample
+            else {"temperature": 0.0, "seed": 1234}
+        )
+        call = self._call(prompt, {self.settings.limit_name: 1, **warm, **body}, sample, first=True)
+
+        def shows(reply: Reply) -> bool:
+            choices = self.named(reply).choices
+            return all(
+                openai_scores.ended_at_once(c) or openai_scores.shows_first(c) for c in choices
+            )
+
+        return replace(call, shows=shows)
+
+    def echo_call(self, prompt: str, end: str, spelled: str) -> Call:
+        """A request for the log-probabilities of ``prompt + end``, of which ``spelled`` must be shown."""
+        body = {"echo": True, "logprobs": 1, self.settings.limit_name: 1, "temperature": 0.0}
+        call = self._call(prompt + end, body)
+        return replace(call, shows=lambda reply: openai_scores.echoes(self.named(reply), spelled))
+
+    def _check_no_thought(self, prompts: Sequence[Any]) -> None:
+        """Raises PluralismError where a prompt opens a thought; a chat's template is the server's own."""
+        self.check_no_thought([_prefill(p) if isinstance(p, JsonChatStr) else p for p in prompts])
+
+    def _check_readable(self, asked: Sequence[tuple[Call, Reply]], what: str) -> None:
+        """Raises PluralismError where not one of many replies shows ``what``: the server does not give it."""
+        answered = [(c, r) for c, r in asked if not any(choice.refused for choice in r.choices)]
+        if answered and all(call.lacks(reply) for call, reply in answered):
+            raise PluralismError(
+                f"{self.settings.base_url} ({self.settings.model}): none of {len(answered)} replies shows {what}, though the "
+                "server gave them when it was tried. Nothing of it is kept: run again when the server is mended, or use "
+                "another readout (sampled, verbalised)"
+            )
 
     def echoed(
         self,
@@ -284,18 +398,25 @@ class OpenAILLM(HarnessLLM):
         The continuation must begin at a token's border; otherwise its log-likelihood is -inf.
         """
         self.check_echo()
-        body = {"echo": True, "logprobs": 1, self.settings.limit_name: 1, "temperature": 0.0}
-        calls = [self._call(prompt + end, body) for prompt, end in pairs]
+        self._check_no_thought([prompt for prompt, _ in pairs])
+        calls = [self.echo_call(p, end, openai_scores.tail_of(p) + end) for p, end in pairs]
+        replies = self._ask(calls, "options")
+        self._check_readable(list(zip(calls, replies, strict=True)), "the echoed options")
         return [
-            openai_scores.ending(reply, end)
-            for reply, (_, end) in zip(self._ask(calls, "options"), pairs, strict=True)
+            openai_scores.ending(reply, end) if reply.choices else ((), -math.inf, False)
+            for reply, (_, end) in zip(replies, pairs, strict=True)
         ]
 
     def check_echo(self) -> None:
         """Raises PluralismError if the server does not echo log-probabilities."""
         if self.settings.api == "chat" or not self.probe().echo:
+            why = (
+                f" ({self.probe().no_echo})"
+                if self.settings.api != "chat" and self.probe().no_echo
+                else ""
+            )
             raise PluralismError(
-                f"{self.settings.base_url} (api={self.settings.api}) does not echo a prompt's log-probabilities, which "
+                f"{self.settings.base_url} (api={self.settings.api}) does not echo a prompt's log-probabilities{why}, which "
                 "readout=echo, readout=cloze and tasks with options of their own need. Use readout=top_logprobs, sampled or verbalised "
                 "on our tasks, or api=completions on a server that echoes (vLLM does)"
             )
@@ -316,25 +437,32 @@ class OpenAILLM(HarnessLLM):
         if readout in ("echo", "cloze"):
             self.check_echo()
         if readout == "top_logprobs" and not self.probe().top_logprobs:
+            why = f" ({self.probe().no_top})" if self.probe().no_top else ""
             raise PluralismError(
-                f"{self.settings.base_url} gives no top_logprobs for {self.settings.model}; use readout=sampled or verbalised"
+                f"{self.settings.base_url} gives no top_logprobs for {self.settings.model}{why}; use readout=sampled or verbalised"
             )
         return self.probe().readout if readout == "options" else readout
 
     # ------------------------------------------------------------------ what the server can do
 
     def probe(self) -> Probe:
-        """Asks once: models, echo, likeliest tokens. At most five tiny requests, kept like all others.
+        """Asks once: models, echo, likeliest tokens, a schema; see :mod:`pluralism_eval.llm.openai_probe`.
 
         Raises nothing: what is wrong stands in ``problem``.
         """
         if self._probed is None:
             started = time.monotonic()
             try:
-                found = self._look()
+                found = openai_probe.look(self)
             except PluralismError as error:
                 found = Probe(problem=str(error))
             self._probed = Probe(**{**vars(found), "seconds": time.monotonic() - started})
+            why = [w for w in (found.no_echo, found.no_top) if w and found.readout != "echo"]
+            if why:
+                log.warning(
+                    "%s (%s): readout=options becomes %s: %s",
+                    self.settings.base_url, self.settings.model, found.readout, "; ".join(dict.fromkeys(why)),
+                )  # fmt: skip
         return self._probed
 
     def require(self) -> None:
@@ -342,54 +470,6 @@ class OpenAILLM(HarnessLLM):
         problem = self.probe().problem
         if problem:
             raise PluralismError(problem)
-
-    def _look(self) -> Probe:
-        s = self.settings
-        models = self.api.models()
-        names = (s.model, *s.served_as)
-        served = None if models is None else any(name in models for name in names)
-        echo = s.api == "completions" and self._gives_echo()
-        top = next((k for k in _TOPS if k <= s.top_logprobs and self._gives_top(k)), 0)
-        if top == 0 and s.top_logprobs not in _TOPS and self._gives_top(s.top_logprobs):
-            top = s.top_logprobs
-        readout = "echo" if echo else "top_logprobs" if top else "sampled"
-        schema = None if s.api == "completions" else self._takes_schema()
-        return Probe(models, served, echo, top, schema, readout)
-
-    def _gives_echo(self) -> bool:
-        body = {"echo": True, "logprobs": 1, self.settings.limit_name: 1, "temperature": 0.0}
-        reply = self._tried(self._call(f"{_PROBE} A", body))
-        return bool(reply and reply.choices and len(reply.choices[0].logprobs) > 3)
-
-    def _gives_top(self, top: int) -> bool:
-        reply = self._tried(self._call(_PROBE, self._first_token_body(top)))
-        return bool(reply and reply.choices and reply.choices[0].first is not None)
-
-    def _takes_schema(self) -> bool:
-        schema = {"type": "object", "properties": {"A": {"type": "number"}}}
-        strict = schema | {"required": ["A"], "additionalProperties": False}
-        settings = {"max_gen_toks": 32, "json_schema": strict}
-        return self._tried(self._text_call(_PROBE, settings, 1, 0)) is not None
-
-    def _tried(self, call: Call) -> Reply | None:
-        """The reply, asked once and kept, or None if the server rejects the request as such (400).
-
-        Raises:
-            PluralismError: the server fails, which says nothing about what it gives.
-        """
-        from pluralism_eval.api.client import Rejected
-
-        key, api = self.api.key(call), self.api
-        kept = api.store.get([key]) if self.settings.cache else {}
-        if key in kept:
-            return read_reply(kept[key], bool(call.body.get("echo"))).as_stored()
-        refusals = api.counts["rejected"]
-        try:
-            return api.answer(key, call)
-        except Rejected:
-            if api.counts["rejected"] == refusals:
-                raise
-            return None
 
 
 class OpenAILM(LM):
@@ -442,8 +522,20 @@ class OpenAILM(LM):
         raise NotImplementedError
 
 
-def _sampled(settings: Mapping[str, Any]) -> bool:
-    return bool(settings.get("do_sample")) and float(settings.get("temperature") or 0) > 0
+def _is_warm(given: Mapping[str, Any]) -> bool:
+    """Whether normalised settings draw samples; without a temperature lm-eval's clients decode greedily."""
+    return bool(given["do_sample"]) and float(given["temperature"]) > 0
+
+
+def _prefill(chat: Any) -> str:
+    """What the assistant's turn of a conversation begins with; empty if it does not end with one."""
+    last = json.loads(chat.prompt)[-1]
+    return str(last["content"]) if last["role"] == "assistant" else ""
+
+
+def _has_ids(choice: Choice) -> bool:
+    shown = [*choice.tokens[:1], *(token for token, _ in (choice.first or ())[:1])]
+    return any(map(openai_scores.is_token_id, shown))
 
 
 def _nth(seen: dict[str, int], prompt: Any) -> int:
@@ -453,9 +545,9 @@ def _nth(seen: dict[str, int], prompt: Any) -> int:
     return seen[key]
 
 
-def _cut(text: str, until: Any) -> str:
+def _cut(text: str, until: Sequence[str]) -> str:
     """``text`` before the first of the stop strings, as lm-eval's own models cut it."""
-    for stop in until or []:
+    for stop in until:
         if stop:
             text = text.split(stop)[0]
     return text

@@ -57,23 +57,24 @@ class Rows:
         if not self._layers:
             self._layers = [_Layer(self, self._buffer(like.keys), self._buffer(like.values)) for like in cache.layers]  # fmt: skip
         begun = len(self)
-        places = slice(begun, begun + len(numbers))
+        uncovered = self.start if begun else self.end
         self.numbers += numbers
         self.new += [[] for _ in numbers]
         self._first += [self.end - length for length in lengths]
         for mine, theirs in zip(self._layers, cache.layers, strict=True):
             for own, given in ((mine.keys, theirs.keys), (mine.values, theirs.values)):
-                # what is masked must be a number all the same
-                own[places, :, self.start : self.end] = 0
+                # what is masked must be a number all the same: also where a longer row uncovers columns of the others
+                own[:begun, :, self.start : uncovered] = 0
+                own[begun : len(self), :, self.start : self.end] = 0
                 for place, row, length in zip(range(begun, len(self)), given, lengths, strict=True):
                     own[place, :, self.end - length : self.end] = row[:, :length]
 
     def leave(self, places: Sequence[int]) -> None:
         """These rows are done."""
+        columns = slice(self.start, self.end) if self else slice(0)
         for place in sorted(places, reverse=True):
             last = len(self) - 1
-            if place != last:
-                columns = slice(self._first[last], self.end)
+            if place != last:  # with its zeros, over what the other held before them
                 for layer in self._layers:
                     layer.keys[place, :, columns] = layer.keys[last, :, columns]
                     layer.values[place, :, columns] = layer.values[last, :, columns]

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from pluralism_eval.distribution import likeliest, read
+from pluralism_eval.distribution import read
 from pluralism_eval.metrics import bounds
-from pluralism_eval.metrics.metric import Metric, means, tie_break, with_errors
-from pluralism_eval.metrics.summary import Of
+from pluralism_eval.metrics.metric import Metric, answered, means, with_errors
+from pluralism_eval.metrics.summary import Mean, Of
 from pluralism_eval.presets import get_preset
 
 Doc = Mapping[str, Any]
@@ -98,6 +98,17 @@ def _fourth_class(items: Sequence[Ruled]) -> bool:
     return bool(items) and get_preset(items[0][2]).fourth_class
 
 
+def right(pair: Pair) -> float:
+    """1 if the label is right: accuracy is the mean of it."""
+    return float(pair[0] == pair[1])
+
+
+def right_binary(item: Ruled) -> float:
+    """:func:`right`; NaN where the item does not belong to the binary setting."""
+    pairs = binary_pairs([item])
+    return right(pairs[0]) if pairs else math.nan
+
+
 _SCORES: dict[str, Callable[[Any], float]] = {
     "acc": accuracy,
     "balanced_acc": balanced_accuracy,
@@ -106,6 +117,11 @@ _SCORES: dict[str, Callable[[Any], float]] = {
     "balanced_acc_binary": balanced_acc_binary,
     "macro_f1_binary": macro_f1_binary,
 }
+_MEANS = {
+    "acc": Mean(number=right, name="accuracy"),
+    "acc_binary": Mean(number=right_binary, name="acc_binary"),
+}
+"""Those of the scores that are means over docs: their uncertainty is that of other means."""
 
 
 def always(
@@ -129,7 +145,9 @@ def _majority_label(gold: Sequence[int]) -> int:
 
 
 def _metrics() -> list[Metric]:
-    scores = [Metric(name, Of(function), True) for name, function in _SCORES.items()]
+    scores = [
+        Metric(name, _MEANS.get(name) or Of(function), True) for name, function in _SCORES.items()
+    ]
     constant = [
         Metric(f"{name}_{row}", Of(always(function, choose)), True, baseline=True)
         for name, function in _SCORES.items()
@@ -151,13 +169,12 @@ METRICS = tuple(_metrics())
 def vk(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
     """Steerable VK (Tables 1, 9)."""
     distribution, mass = read([float(result[0]) for result in results])
-    draw = tie_break(doc)
-    label = likeliest(distribution, draw) if mass > 0 else UNPARSED
+    label = answered(doc, distribution, results) if mass > 0 else UNPARSED
     pair = (int(doc["target"]), label)
-    right = float(pair[0] == pair[1])
+    correct = right(pair)
     least, samples = bounds.least_of(results, distribution), bounds.samples_of(results)
     exact = sum(least) >= 1 - bounds.EXACT
-    lower, upper = (right, right) if exact else bounds.match_bounds(least, pair[0])
+    lower, upper = (correct, correct) if exact else bounds.match_bounds(least, pair[0])
     ruled = (*pair, doc["pluralism"]["preset"])
     scores = {
         **dict.fromkeys(("acc", "balanced_acc"), pair),
@@ -172,7 +189,7 @@ def vk(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "acc_sampling_error": bounds.sampling_error(
             distribution,
             samples,
-            lambda d: float(likeliest(d, draw) == pair[0]),
+            lambda d: float(answered(doc, d) == pair[0]),
             [doc["id"], pair[0]],
         ),
         "hidden_probability": 0.0 if exact else 1 - sum(least),

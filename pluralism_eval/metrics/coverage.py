@@ -9,6 +9,7 @@ side, and with ``nli_directions=both`` both directions; a second scorer gives a 
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,14 @@ REFERENCE_THRESHOLD = 0.33
 DIRECTIONS = ("one", "both")
 """``nli_directions``: the preset's direction only, or also the other one (first scorer)."""
 _SHOWN = 2  # scorers with metrics of their own
+_MARKER = re.compile(
+    r"(?:[-*+>#_\\\[(\s]*)"  # bullets, emphasis, headings, brackets before it
+    r"(?:(?:\d{1,3}\.)*\d{1,3}|[a-z]|(?=[ivx])x{0,3}(?:ix|iv|v?i{0,3}))"
+    r"[*_\\\s]*[.):\]][*_)\]\s]*"
+    r"|[-*+•‣◦·–—]",
+    re.IGNORECASE,
+)
+"""A list's marker alone: a number, letter or Roman numeral with its full stop or bracket, or a bullet."""
 _OTHER_PREMISE = {"sentence": "explanation", "explanation": "sentence"}
 
 
@@ -70,8 +79,9 @@ def scoring(nli: str, directions: str, preset: Preset) -> dict[str, str]:
 def split_sentences(text: str, splitter: str = "sentencex") -> list[str]:
     """Sentences of an English response; none of a blank one.
 
-    ``sentencex`` takes lines apart first (Markdown lists) and drops pieces without a letter or digit.
-    ``sentence_splitter`` is the authors' choice, as it comes: its blank pieces are scored as well.
+    ``sentencex`` takes lines apart first (Markdown lists) and drops pieces without a letter or digit; a list's marker
+    belongs to what follows (:func:`_with_markers`). ``sentence_splitter`` is the authors' choice, as it comes: its
+    blank pieces and markers are scored as well.
     """
     if not text.strip():
         return []
@@ -81,13 +91,33 @@ def split_sentences(text: str, splitter: str = "sentencex") -> list[str]:
     from sentencex import segment
 
     lines = (line.strip() for line in text.splitlines())
-    return [
-        s.strip()
-        for line in lines
-        if line
-        for s in segment("en", line)
-        if any(c.isalnum() for c in s)
-    ]
+    return _with_markers(
+        [
+            s.strip()
+            for line in lines
+            if line
+            for s in segment("en", line)
+            if any(c.isalnum() for c in s)
+        ]
+    )
+
+
+def _with_markers(pieces: Sequence[str]) -> list[str]:
+    """Sentences whose list markers ("1.", "b)", "IV.", "-", "**2.**") stand before what they mark.
+
+    Splitters end a sentence after "1."; a marker that nothing follows is dropped.
+    """
+    found: list[str] = []
+    marker = ""
+    for piece in pieces:
+        if _MARKER.fullmatch(piece.strip()):
+            marker = f"{marker} {piece.strip()}".strip()
+        elif marker and piece.strip():
+            found.append(f"{marker} {piece}")
+            marker = ""
+        else:
+            found.append(piece)
+    return found
 
 
 @lru_cache(maxsize=1)

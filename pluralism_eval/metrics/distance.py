@@ -19,6 +19,8 @@ Distribution = Sequence[float]
 KL_SMOOTHING = 1e-3
 """Added to every option of the prediction before :func:`kl_divergence` renormalises it."""
 _SMALLEST = 1e-300
+_ROUNDING = 1e-12
+"""Relative difference of two probabilities that logarithm, sum and exponential explain: no difference."""
 _TEMPERATURES = (0.05, 20.0)
 
 
@@ -34,7 +36,7 @@ def js_distance(p: Distribution, q: Distribution, base: float = math.e) -> float
     _check(p, q)
     # halves of the smallest floats are 0, which would make their share of the divergence infinite
     kept = [np.where(np.asarray(v, dtype=np.float64) < _SMALLEST, 0.0, v) for v in (p, q)]
-    a, b = (v / v.sum() for v in kept)
+    a, b = _without_rounding(*(v / v.sum() for v in kept))
     middle = (a + b) / 2
     divergence = (rel_entr(a, middle).sum() + rel_entr(b, middle).sum()) / np.log(base) / 2
     return math.sqrt(divergence) if divergence > 0 else 0.0  # rounding below zero: equal inputs
@@ -43,7 +45,8 @@ def js_distance(p: Distribution, q: Distribution, base: float = math.e) -> float
 def total_variation(p: Distribution, q: Distribution) -> float:
     """Half the sum of absolute differences; 0 ≤ d ≤ 1."""
     _check(p, q)
-    return distribution.total_variation(p, q)
+    a, b = _without_rounding(p, q)
+    return float(np.abs(a - b).sum() / 2)
 
 
 def wasserstein(p: Distribution, q: Distribution, positions: Sequence[int | None]) -> float:
@@ -60,8 +63,8 @@ def wasserstein(p: Distribution, q: Distribution, positions: Sequence[int | None
         raise PluralismError(f"{len(positions)} positions for {len(p)} options")
     kept = [i for i, place in enumerate(positions) if place is not None]
     places = [float(positions[i] or 0) for i in kept]
-    mine, theirs = [p[i] for i in kept], [q[i] for i in kept]
-    if len(set(places)) < 2 or not sum(mine) > 0 or not sum(theirs) > 0:
+    mine, theirs = _without_rounding([p[i] for i in kept], [q[i] for i in kept])
+    if len(set(places)) < 2 or not mine.sum() > 0 or not theirs.sum() > 0:
         return float("nan")
     from scipy.stats import wasserstein_distance
 
@@ -75,7 +78,8 @@ def kl_divergence(p: Distribution, q: Distribution, smoothing: float = KL_SMOOTH
     """
     _check(p, q)
     smooth = (np.asarray(p, dtype=np.float64) + smoothing) / (1 + smoothing * len(p))
-    return max(0.0, float(rel_entr(np.asarray(q, dtype=np.float64), smooth).sum()))
+    smooth, gold = _without_rounding(smooth, q)
+    return max(0.0, float(rel_entr(gold, smooth).sum()))
 
 
 def mode_match(p: Distribution, q: Distribution, draw: int = 0) -> float:
@@ -114,6 +118,18 @@ def fit_temperature(predicted: Sequence[Distribution], gold: Sequence[Distributi
 
     low, high = (math.log(t) for t in _TEMPERATURES)
     return math.exp(float(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+
+
+def _without_rounding(
+    p: Distribution | np.ndarray, q: Distribution | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays; values of ``p`` that only rounding tells from those of ``q`` become those.
+
+    A prediction passes through logarithms: one equal to the gold comes back a few bits beside it, and the root in
+    :func:`js_distance` would make 1e-9 of that.
+    """
+    a, b = (np.asarray(values, dtype=np.float64) for values in (p, q))
+    return np.where(np.abs(a - b) <= _ROUNDING * np.maximum(a, b), b, a), b
 
 
 def _check(p: Distribution, q: Distribution) -> None:

@@ -142,7 +142,7 @@ class Judge:
         unique = {shown: self._prompt(shown) for shown in dict.fromkeys(questions)}
         store = Store(cache_root() / "judge.sqlite", "judge")
         keys = {
-            prompt: digest([self.name, self._chat, _DECODING, prompt])
+            prompt: digest([self._llm.identity, self._chat, _DECODING, prompt])
             for prompt, _ in unique.values()
         }
         known = ranks.agree(store.get(list(keys.values())))

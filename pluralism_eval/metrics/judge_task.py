@@ -210,7 +210,7 @@ def _vanilla(settings: Settings, instances: Sequence[Any]) -> tuple[str, list[st
     prompts = [render_direct(instance, llm).args[0] for instance in instances]
     preset = get_preset(settings.preset)
     decoding = [text_decoding(instance.args[1], preset) for instance in instances]
-    keys = [digest([llm.name, str(p), d]) for p, d in zip(prompts, decoding, strict=True)]
+    keys = [digest([llm.identity, str(p), d]) for p, d in zip(prompts, decoding, strict=True)]
     store = Store(cache_root() / "judge.sqlite", "vanilla")
     greedy = {k for k, d in zip(keys, decoding, strict=True) if not d.get("do_sample")}
     texts: dict[str, str] = ranks.agree(store.get(sorted(greedy)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluralism_eval.cache import digest
+from pluralism_eval.distribution import likeliest
 from pluralism_eval.metrics.summary import Mean, StandardError, Summary
 from pluralism_eval.presets import get_preset
 
@@ -48,6 +49,23 @@ def tie_break(doc: Doc) -> int:
     if get_preset(doc["pluralism"]["preset"]).ties == "first":
         return 0
     return int(digest(["tie", doc["id"], doc["cluster"]])[:12], 16)
+
+
+def answered(
+    doc: Doc, distribution: Sequence[float], results: Sequence[Sequence[Any]] | None = None
+) -> int:
+    """Index of the option that counts as a doc's answer: the likeliest.
+
+    Which of equal ones says :func:`tie_break`. Equal is ±1e-12; for ``reference`` it is to the last bit, as for numpy's
+    ``argmax``, and then decided by the log-probabilities that ``distribution`` was read from, which kept that bit.
+
+    Args:
+        results: [n_options] of (log-probability, ...); None: ``distribution`` was not read from any.
+    """
+    if get_preset(doc["pluralism"]["preset"]).ties != "first":
+        return likeliest(distribution, tie_break(doc))
+    values = [float(result[0]) for result in results] if results else list(distribution)
+    return values.index(max(values))
 
 
 def kind_of_value(sample: Mapping[str, Any]) -> str:

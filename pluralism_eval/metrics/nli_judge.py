@@ -53,7 +53,7 @@ class JudgeScorer:
         self._limit = self._llm.max_length - _RESERVED
         how = "scored" if self._scores else "generated"
         wording = self._prompts.texts["entailment"]["judge"]
-        self.identity = f"{JUDGE}{self._llm.name}:{how}:{digest([wording, LETTERS])[:16]}"
+        self.identity = f"{JUDGE}{self._llm.identity}:{how}:{digest([wording, LETTERS])[:16]}"
 
     @property
     def usage(self) -> Usage:

@@ -18,10 +18,17 @@ from typing import Any
 import numpy as np
 
 from pluralism_eval.cache import digest
-from pluralism_eval.distribution import entropy, likeliest, read, uniform
+from pluralism_eval.distribution import entropy, read, rescaled, uniform
 from pluralism_eval.metrics import bounds, distance, scales
 from pluralism_eval.metrics.distance import js_distance
-from pluralism_eval.metrics.metric import Metric, cluster_of, groups, means, tie_break, with_errors
+from pluralism_eval.metrics.metric import (
+    Metric,
+    answered,
+    cluster_of,
+    groups,
+    means,
+    with_errors,
+)
 from pluralism_eval.metrics.statistics import resampled_macro
 from pluralism_eval.metrics.summary import NAN, MeanOf, Of, macro
 from pluralism_eval.presets import get_preset
@@ -68,7 +75,7 @@ def opinionqa(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "match_uniform": 1 / len(gold),
         "match_first": float(target == 0),
         "match_majority": target,
-        "match_others": float(likeliest(others, tie_break(doc)) == target) if others else NAN,
+        "match_others": float(answered(doc, others) == target) if others else NAN,
         "match_split_half": split_half(doc)[1],
     }
     return with_errors(metrics_of("opinionqa"), doc, scores)
@@ -101,8 +108,8 @@ def _distances(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
     others = list(doc.get("others") or [])
     both = (cluster_of(doc), p, gold)
     least, samples = bounds.least_of(results, p), bounds.samples_of(results)
-    draw = tie_break(doc)
-    matched = float(mass > 0 and likeliest(p, draw) == gold.index(max(gold)))
+    answer = answered(doc, p, results)
+    matched = float(mass > 0 and answer == gold.index(max(gold)))
     return {
         "jsd": js_distance(p, gold),
         **_uncertain(doc, p, least, samples, matched),
@@ -111,7 +118,7 @@ def _distances(doc: Doc, results: Sequence[Any]) -> dict[str, Any]:
         "wasserstein": distance.wasserstein(p, gold, places) if places else NAN,
         "kl": distance.kl_divergence(p, gold),
         "match": matched,
-        "mode_match": distance.mode_match(p, gold, draw) if mass > 0 else 0.0,
+        "mode_match": distance.mode_match(point_mass(answer, n), gold) if mass > 0 else 0.0,
         "entropy": entropy(p),
         "gold_entropy": entropy(gold),
         "option_mass": mass,
@@ -137,15 +144,14 @@ def _uncertain(
     exact = hidden <= bounds.EXACT
     distances = bounds.distance_bounds(least, gold)
     matches = (matched, matched) if exact else bounds.match_bounds(least, target)
-    seed, draw = [doc["id"], gold], tie_break(doc)
-    error = partial(bounds.sampling_error, p, samples, seed=seed)
+    error = partial(bounds.sampling_error, p, samples, seed=[doc["id"], gold])
     return {
         "jsd_lower": distances[0],
         "jsd_upper": distances[1],
         "jsd_sampling_error": error(score=lambda d: js_distance(d, gold)),
         "match_lower": matches[0],
         "match_upper": matches[1],
-        "match_sampling_error": error(score=lambda d: float(likeliest(d, draw) == target)),
+        "match_sampling_error": error(score=lambda d: float(answered(doc, d) == target)),
         "hidden_probability": 0.0 if exact else hidden,
     }
 
@@ -159,7 +165,7 @@ def split_half(doc: Doc) -> tuple[float, float]:
     if half < 1:
         return NAN, NAN
     rng = np.random.default_rng(int(digest([doc["id"], doc["gold"]])[:12], 16))
-    first, second = rng.multinomial(half, doc["gold"], (2, _HALVES)) / half
+    first, second = rng.multinomial(half, rescaled(doc["gold"]), (2, _HALVES)) / half
     distances = [js_distance(a, b) for a, b in zip(first.tolist(), second.tolist(), strict=True)]
     tops = [
         (half + rng.random(half.shape) * _LESS_THAN_ONE_ANSWER).argmax(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 from pluralism_eval.data.docs import read_items
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.json_files import read_lines
 from pluralism_eval.plugin import JUDGED
+from pluralism_eval.recorded import check_beside
 from pluralism_eval.results import read_run
 
 TASKS = ("pluralism_overton_nli", JUDGED)
@@ -57,16 +58,17 @@ def read_responses(path: Path) -> Responses:
 
 
 def _of_run(path: Path) -> Responses:
-    run = read_run(path)
+    run = read_run(path, transcript=False)
     task = next((task for task in TASKS if task in run.samples), TASKS[0])
     return _collected(run.name, run.path, [_of_sample(row) for row in run.samples_of(task)])
 
 
 def _samples(path: Path) -> list[tuple[Key, str] | str]:
     try:
-        rows = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
-    except (OSError, ValueError, RecursionError) as error:
+        rows = list(read_lines(path))
+    except (OSError, ValueError) as error:
         raise PluralismError(f"{path} cannot be read as JSON lines: {error}") from error
+    check_beside(path, rows)
     return [_of_sample(row) for row in rows]
 
 

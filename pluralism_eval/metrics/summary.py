@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -29,22 +29,35 @@ NAN = float("nan")
 class Mean:
     """Mean over docs, or over those of one group. NaN values are left out; NaN if none is left."""
 
-    def __init__(self, group: str | None = None) -> None:
+    def __init__(
+        self,
+        group: str | None = None,
+        number: Callable[[Any], float] | None = None,
+        name: str = "mean",
+    ) -> None:
+        """
+        Args:
+            number: what a doc's value counts as; None: the value itself.
+            name: of such a mean.
+        """
         self.group = group
+        self.number = number
+        self.name = name
 
     def __call__(self, items: Sequence[Any]) -> float:
         kept = self.numbers(items)
         return fmean(value for _, value in kept) if kept else NAN
 
     def numbers(self, items: Sequence[Any]) -> list[tuple[int, float]]:
-        pairs = (
-            (i, item) if self.group is None else (i, _of(item, self.group))
-            for i, item in enumerate(items)
-        )
-        return [(i, float(value)) for i, value in pairs if not math.isnan(value)]
+        values: Iterable[Any] = items
+        if self.group is not None:
+            values = (_of(item, self.group) for item in items)
+        elif self.number is not None:
+            values = map(self.number, items)
+        return [(i, float(value)) for i, value in enumerate(values) if not math.isnan(value)]
 
     def __repr__(self) -> str:
-        return "mean" if self.group is None else f"mean of {self.group}"
+        return self.name if self.group is None else f"mean of {self.group}"
 
 
 class Of:

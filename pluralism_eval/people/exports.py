@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.errors import PluralismError, raise_all
+from pluralism_eval.json_files import read_json
 from pluralism_eval.people.study import KEY_FORMAT
 
 FORMAT = "pluralism-eval annotations, version 1"
@@ -214,7 +214,7 @@ def _outcome(row: Any) -> str:
 
 def _object(path: Path, what: str, form: str | None) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise PluralismError(f"{path} cannot be read as the {what}: {error}") from error
     if not isinstance(content, dict):

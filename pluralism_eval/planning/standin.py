@@ -15,9 +15,11 @@ from lm_eval.models.api_models import JsonChatStr
 from pluralism_eval.api.client import Api, Call
 from pluralism_eval.api.replies import Choice, Reply
 from pluralism_eval.api.settings import OPENAI
+from pluralism_eval.llm.generation import normalised
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.llm.hf import HFLLM
-from pluralism_eval.llm.openai_api import OpenAILLM, Probe
+from pluralism_eval.llm.openai_api import OpenAILLM
+from pluralism_eval.llm.openai_probe import Probe
 from pluralism_eval.planning.counting import CHARACTERS, capped, filler
 from pluralism_eval.planning.describe import Described
 from pluralism_eval.planning.lengths import Lengths
@@ -69,8 +71,8 @@ class StandIn(LM):
         found = []
         for request in requests:
             settings: Mapping[str, Any] = request.args[1]
-            limit = int(settings.get("max_gen_toks") or settings.get("max_new_tokens") or 256)
-            found.append(self.text(limit, list(settings.get("until") or [])))
+            given = normalised(settings, 256)
+            found.append(self.text(given["max_gen_toks"], given["until"]))
         return found
 
     def text(self, limit: int, until: Sequence[str]) -> str:
@@ -193,6 +195,12 @@ class OpenAIStandIn(PlainStandIn, OpenAILLM):
         echo = s.api == "completions" and s.base_url != OPENAI
         readout = "echo" if echo else "top_logprobs"
         return Probe(None, None, echo, s.top_logprobs, s.api == "chat", readout)
+
+    def _with_one_start(self, prompt: str) -> str:
+        return prompt
+
+    def _check_readable(self, asked: Any, what: str) -> None:
+        """The stand-in's replies show nothing."""
 
 
 def stand_in(llm: Described, lengths: Lengths, upper: bool, batch_tokens: int | None) -> HarnessLLM:

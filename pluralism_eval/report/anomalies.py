@@ -9,6 +9,7 @@ from pluralism_eval.results import Run
 SHARES = {
     "selection_fallbacks": "selections not read",
     "uniform_fallbacks": "options: uniform fallback",
+    "unread_answers": "answers with no option read",
     "unread_replies": "replies not read",
     "empty_messages": "empty messages",
     "refused_messages": "refused messages",

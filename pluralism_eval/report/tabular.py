@@ -89,7 +89,7 @@ def markdown(table: Table, escaped: bool = False) -> str:
         escaped: labels, sections and notes are Markdown already; else they are anybody's text.
     """
     clean: Callable[[str], str] = str if escaped else inert
-    rows = [["", *(f"{column.title}{arrow(column)}" for column in table.columns)]]
+    rows = [["", *(f"{clean(column.title)}{arrow(column)}" for column in table.columns)]]
     for section, own in sections(table):
         if section:
             rows.append([f"*{clean(plain(section))}*", *[""] * len(table.columns)])
@@ -207,6 +207,24 @@ def _printable(text: str) -> str:
 def inert(text: str) -> str:
     """In Markdown neither a tag nor a link nor an image, which a page would fetch; else as it is."""
     return re.sub(r"\](?=[(\[:])", r"]\\", re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text))
+
+
+def document(lines: Sequence[str]) -> str:
+    """A whole Markdown text of ``lines`` (or blocks of them): whatever names in it hold, it has no tag, link or image."""
+    own = [_printable(line) for block in lines for line in block.split("\n")]
+    return inert("\n".join(own))
+
+
+def code(text: str) -> str:
+    """``text`` as a code span, which it cannot end."""
+    return f"`{plain(text).replace('`', chr(39)) or ' '}`"
+
+
+def fenced(text: str) -> str:
+    """``text`` as a block of code, which it cannot end."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
 
 
 def _cell(text: str) -> str:

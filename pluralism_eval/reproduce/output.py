@@ -144,21 +144,22 @@ def _text(
     shown: str,
     missing: Mapping[str, str],
 ) -> str:
-    lines = [f"# {title}", ""]
+    lines = [f"# {tabular.plain(title)}", ""]
     for table in tables:
-        lines += [f"## {table.title}", "", tabular.markdown(table), ""]
+        lines += [f"## {tabular.plain(table.title)}", "", tabular.markdown(table), ""]
     if paired:
         lines += ["## Differences", "", markdown(paired), "", _TESTED, ""]
     for figure in drawn:
         if figure.name == "figure3":
-            lines += [f"## {figure.title}", "", markdown(figure.rows), "", figure.caption, ""]
+            caption = tabular.plain(figure.caption)
+            lines += [f"## {figure.title}", "", markdown(figure.rows), "", caption, ""]
     lines += ["## Irregularities", "", markdown(anomalies.rows(runs)), ""]
     lines += ["## Runs", "", markdown(_runs(runs)), "", f"The page report.html shows {shown}.", ""]
     lines += [
-        f"- {label}: which message entails which sentence was not computed: {why}"
+        tabular.plain(f"- {label}: which message entails which sentence was not computed: {why}")
         for label, why in missing.items()
     ]
-    return "\n".join(lines)
+    return tabular.document(lines)
 
 
 def _runs(runs: Mapping[str, Run]) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -10,9 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.cache import digest
-from pluralism_eval.communities import adapters
+from pluralism_eval.checksums import file_sha256
+from pluralism_eval.communities import adapter_files, adapters
+from pluralism_eval.communities.adapter_config import config_sha256, is_usual
 from pluralism_eval.communities.catalogue import Community
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.json_files import read_json as read_json_file
+from pluralism_eval.llm.contents import folder_sha256
 from pluralism_eval.serving.servers import Lora
 
 _UNSUPPORTED = ("use_dora", "lora_bias", "modules_to_save", "layer_replication")
@@ -33,15 +36,14 @@ def model_source(model: str) -> str:
 
 def served_name(model: str, revision: str = "main") -> str:
     """The name under which a model is served. Messages are kept under it, so a folder's has a hash of its
-    weights (read once)."""
+    content."""
     source = model_source(model)
     if not source.startswith("/"):
         return source if revision == "main" else f"{source}@{revision}"
     name = re.sub(r"[^\w.-]", "-", Path(source).name)
     if model == "embedded":
         return name  # has one already
-    weights = adapters.weights_sha256(source)
-    return f"{name}-{weights[:8]}" if weights else name
+    return f"{name}-{folder_sha256(Path(source))[:8]}"
 
 
 def adapter_source(community: Community, base: str, notes: list[str]) -> Lora:
@@ -78,7 +80,7 @@ def _folder(adapter: str) -> Path | None:
 
 
 def _local(community: Community, folder: Path) -> tuple[dict[str, Any], str, str]:
-    """(configuration, absolute folder, what tells its weights from others)."""
+    """(configuration, absolute folder, what tells it from others)."""
     folder = folder.absolute()
     config = adapters._config(community, folder)
     weights = folder / adapters.WEIGHTS
@@ -86,11 +88,18 @@ def _local(community: Community, folder: Path) -> tuple[dict[str, Any], str, str
         raise PluralismError(
             f"adapter={community.adapter!r} has no {adapters.WEIGHTS} (pickled weights are refused unless its entry says `pickle: true`)"
         )
-    return config, str(folder), adapters._file_sha256(weights)
+    adapter_files.check_header(weights)
+    sha256 = file_sha256(weights)
+    return (
+        config,
+        str(folder),
+        sha256 if is_usual(config) else digest([sha256, config_sha256(config)]),
+    )
 
 
 def _rank(config: Mapping[str, Any]) -> int | None:
-    ranks = [config.get("r"), *(config.get("rank_pattern") or {}).values()]
+    patterns = config.get("rank_pattern")
+    ranks = [config.get("r"), *(patterns.values() if isinstance(patterns, dict) else ())]
     known = [rank for rank in ranks if isinstance(rank, int)]
     return max(known) if known else None
 
@@ -112,7 +121,7 @@ def read_json(source: str, name: str, revision: str = "main") -> dict[str, Any] 
             from huggingface_hub import hf_hub_download
 
             path = Path(hf_hub_download(source, name, revision=revision))
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json_file(path)
     except Exception:  # offline, gated, misspelled: the server will say so
         return None
     return found if isinstance(found, dict) else None

@@ -20,6 +20,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import MistralConfig, MistralForCausalLM
 
 from pluralism_eval import utilisation
+from pluralism_eval.communities.attached import tree_of
 from pluralism_eval.communities.mixed import MixedAdapters
 from pluralism_eval.llm.decoding import Seeded, decode, rows_that_fit, tokens_of_a_pass
 from pluralism_eval.llm.forward import next_logits, passes
@@ -46,12 +47,9 @@ class Large:
                 target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
                 init_lora_weights=False,
             )
-            self.peft: Any = get_peft_model(self.model, settings, NAMES[0])
-            for name in NAMES[1:]:
-                self.peft.add_adapter(name, settings)
+            layers = {name: _layers(get_peft_model(tree_of(self.model, set()), settings)) for name in NAMES}  # fmt: skip
         torch.set_default_dtype(torch.float32)
-        self.peft.base_model.disable_adapter_layers()
-        self.mixed = MixedAdapters(self.peft, NAMES)
+        self.mixed = MixedAdapters(self.model, layers)
         draw, words = random.Random(0), self.model.config.vocab_size
         lengths = [draw.randint(60, 120) if small else draw.randint(80, 420) for _ in range(n)]
         self.prompts = sorted(([draw.randrange(3, words) for _ in range(k)] for k in lengths), key=len, reverse=True)  # fmt: skip
@@ -94,6 +92,11 @@ class Large:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - start
+
+
+def _layers(peft: Any) -> dict[str, Any]:
+    modules = peft.get_base_model().named_modules()
+    return {path: layer for path, layer in modules if hasattr(layer, "lora_A")}
 
 
 def measure(large: Large, alone: int) -> dict[str, Any]:

@@ -139,6 +139,13 @@ def test_distributional_influence_is_the_mixture_recomputed(
 def test_a_transcript_that_was_changed_is_refused(saved: Any, capsys: Any, tmp_path: Path) -> None:
     folder = saved("modular_pluralism", GLOBAL)
     lines = lines_of(folder)
+    write(folder / "t.jsonl", lines[::-1])
+    assert main(["influence", str(folder)]) == 2
+    assert "t.jsonl was changed after the run" in capsys.readouterr().err
+    results = next(folder.rglob("results_*.json"))
+    text = json.loads(results.read_text())
+    del text["config"]["pluralism"]["transcript_sha256"]  # as of a run of an older version
+    results.write_text(json.dumps(text))
     for change, message in (
         (lambda e: e["sent"][0]["scores"].update(logprobs=[-1, -9, -9]), "on 1 of 2 docs (doc 1: off by"),
         (lambda e: e["sent"].pop(), "does not hold 6 readings of 3 options"),
@@ -152,8 +159,6 @@ def test_a_transcript_that_was_changed_is_refused(saved: Any, capsys: Any, tmp_p
         assert message in capsys.readouterr().err
     write(folder / "t.jsonl", lines)
     assert main(["influence", str(folder)]) == 0
-    results = next(folder.rglob("results_*.json"))
-    text = json.loads(results.read_text())
     text["config"]["pluralism"]["weights"] = [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]
     results.write_text(json.dumps(text))
     capsys.readouterr()

@@ -84,7 +84,7 @@ def test_from_lm_eval_to_the_leaderboard(
     assert main(["leaderboard", "--submissions", str(submissions), "--output", str(results)]) == 0
     plain = (results / "README.md").read_text()
     assert "2 submissions: 2 verified." in plain
-    assert f"## Partial runs: {LIMIT} docs a task of the sample data" in plain
+    assert f"## Partial runs: of each task the first {LIMIT} docs of the sample data" in plain
     assert len({v["n"] for v in content["tasks"]["pluralism_steerable_vk"]["scores"].values()}) == 1
     value = content["tasks"]["pluralism_distributional_moralchoice"]["scores"]["jsd"]["value"]
     row = next(r for r in plain.splitlines() if r.startswith("| [modular"))
@@ -98,6 +98,9 @@ def test_a_changed_run_is_refused(runs: list[Path], tmp_path: Path, capsys: pyte
     raw = json.loads(file.read_text())
     raw["results"]["pluralism_steerable_vk"]["acc,none"] = 0.99
     file.write_text(json.dumps(raw))
+    assert main(["submit", str(runs[0]), "--output", str(tmp_path / "s")]) == 2
+    assert f"{file.name} was changed after the run" in capsys.readouterr().err
+    (runs[0] / "study.json").unlink()  # as of a run without a study
     assert main(["submit", str(runs[0]), "--output", str(tmp_path / "s")]) == 2
     assert "the results file says 0.99" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()

@@ -13,6 +13,8 @@ import pytest
 from lm_eval import simple_evaluate
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.report import anomalies
+from pluralism_eval.results import Run
 from tests.conftest import NAMES, scripted_letter
 
 METHODS = ("vanilla", "prompting", "moe", "modular_pluralism")
@@ -198,6 +200,23 @@ def test_harness_readout_is_the_inner_models_own(run: Callable[..., Any], script
     for sample in results["samples"]["pluralism_distributional_moralchoice"]:
         got = [r[0] for r in sample["filtered_resps"]]
         assert got == [scripted_logprob(sample["doc"]["query"], f" {x}") for x in "AB"]
+
+
+@pytest.mark.parametrize("readout", [{}, {"readout": "harness"}, {"apply_chat_template": True}])
+@pytest.mark.parametrize("method", METHODS)
+def test_empty_responses_are_counted_for_every_method(
+    run: Callable[..., Any], scripted: Any, monkeypatch: Any, method: str, readout: dict[str, Any]
+) -> None:
+    if method != "vanilla" and readout.get("readout"):
+        pytest.skip("vanilla's alone")
+    said = staticmethod(lambda prompt: " " if "comment: S." in prompt else "It matters.")
+    monkeypatch.setattr(scripted, "reply", said)
+    results = run(method, "pluralism_overton_nli", **readout)
+    assert results["results"]["pluralism_overton_nli"]["empty_response,coverage"] == 0.5
+    rates = results["config"]["pluralism"]["rates"]["pluralism_overton_nli"]
+    assert rates["empty_responses"] == 0.5
+    read = Run(method, Path("x"), results["config"], results["results"], {}, [])
+    assert "empty responses 50%" in anomalies.rows({"a": read})[1][-2]
 
 
 def test_use_cache_serves_no_other_models_or_docs_answers(

@@ -68,6 +68,10 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert resumed.keys() == whole.keys()
     for name, tensor in whole.items():
         assert tensor.equal(resumed[name]), name
+    killed, uninterrupted = (
+        json.loads((folder / n / adapters.RECORD).read_text()) for n in ("hometown", "again")
+    )
+    assert killed == {**uninterrupted, "name": "hometown"}
 
 
 def test_the_record_and_the_card_say_what_was_done(folder: Path) -> None:

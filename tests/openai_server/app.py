@@ -15,7 +15,7 @@ from tests.openai_server.backend import Backend
 from tests.openai_server.batches import Batches
 from tests.openai_server.errors import ApiError, masked
 from tests.openai_server.fault_replies import error_of
-from tests.openai_server.faults import BEFORE, CONTENT, Faults, spoil
+from tests.openai_server.faults import BEFORE, CONTENT, FORMS, Faults, spoil
 from tests.openai_server.files import Files
 from tests.openai_server.idempotency import Replies
 from tests.openai_server.ledger import Bill, Ledger, Request, canonical
@@ -131,7 +131,7 @@ class App:
         if not isinstance(body, dict):
             raise ApiError(400, "We could not parse the JSON body of your request.")
         bill = self.ledger.bill(_PATHS[endpoint], body)
-        content = fault if fault in CONTENT else None
+        content = fault if fault in (*CONTENT, *FORMS) else None
 
         def make() -> bytes:
             self.wait(self.offer.latency, gone)

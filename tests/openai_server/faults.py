@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
+from tests.openai_server import forms
+
 BEFORE = (
     "429", "429_ms", "429_bare", "insufficient_quota", "500", "502_html", "503", "timeout", "closed", "azure_filter",
 )  # fmt: skip
@@ -20,8 +22,20 @@ CONTENT = (
     "null_content", "fewer_choices", "no_usage",
 )  # fmt: skip
 """Billed, and delivered with something odd in it."""
-KINDS = (*BEFORE, *WIRE, *CONTENT)
-_MADE_FOR_GENERATION = {*CONTENT, "azure_filter"}
+FORMS = (
+    "null_logprobs",
+    "null_tops",
+    "chat_form",
+    "token_ids",
+    "tops_twice",
+    "parts",
+    "thought_only",
+    "no_echo",
+)
+"""Billed, and delivered as other servers say it: numbers that are null, chat's log-probabilities on completions, tokens
+by id, the likeliest token listed twice, content as a list of parts, a thought that used the limit up, no prompt tokens."""
+KINDS = (*BEFORE, *WIRE, *CONTENT, *FORMS)
+_MADE_FOR_GENERATION = {*CONTENT, *FORMS, "azure_filter"}
 _NOT_IN_BATCHES = {"closed", "502_html", *WIRE}
 
 
@@ -120,6 +134,11 @@ def fits(kind: str, where: str, body: Any) -> bool:
         "no_logprobs": asked,
         "no_top_logprobs": asked and top >= 1,
         "short_top_logprobs": asked and top >= 2,
+        **dict.fromkeys(("null_logprobs", "token_ids"), asked),
+        **dict.fromkeys(("null_tops", "tops_twice"), asked and top >= 1),
+        "chat_form": asked and not chat,
+        "no_echo": bool(body.get("echo")),
+        "parts": chat,
         "refusal": chat,
         "null_content": chat,
         "fewer_choices": (body.get("n") or 1) * many >= 2,
@@ -148,6 +167,8 @@ def spoil(kind: str, reply: dict[str, Any], keep_top: int) -> dict[str, Any]:
             choice["logprobs"] = None
         elif kind in ("no_top_logprobs", "short_top_logprobs"):
             _shorten(choice["logprobs"], None if kind == "no_top_logprobs" else keep_top)
+        elif kind in FORMS:
+            forms.reshape(kind, choice)
     return reply
 
 

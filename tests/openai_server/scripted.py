@@ -30,8 +30,8 @@ class Refusal(str):
 
 
 def split(text: str) -> list[str]:
-    """The tokens of ``text``: a word or sign with the white space before it."""
-    return re.findall(r"\s?\w+|\s?[^\w\s]|\s", text)
+    """The tokens of ``text``: a word or sign with the white space before it, and the start token."""
+    return re.findall(r"<s>|\s?\w+|\s?[^\w\s]|\s", text)
 
 
 def hashed(context: str) -> dict[str, float]:
@@ -61,10 +61,16 @@ class Scripted:
         rule: Rule | str | None = None,
         distribution: Distribution | None = None,
         max_length: int = 8192,
+        start: str = "",
     ) -> None:
+        """
+        Args:
+            start: what the tokenizer puts before every prompt, whatever it begins with (``<s>``), unless the request
+                says ``add_special_tokens: false``.
+        """
         self._rule: Rule | None = (lambda *_: rule) if isinstance(rule, str) else rule
         self._distribution = distribution
-        self.max_length = max_length
+        self.max_length, self._start = max_length, start
 
     def render(self, messages: Sequence[Message]) -> str:
         """``<role>content</>`` ..., as ``conftest.ScriptedLM``."""
@@ -74,7 +80,8 @@ class Scripted:
         return len(split(str(prompt)))
 
     def answer(self, ask: Ask) -> Answer:
-        prompt = str(ask.prompt)
+        own = self._start if ask.body.get("add_special_tokens", True) else ""
+        prompt = own + str(ask.prompt)
         shown: list[Token] = []
         if ask.echo and ask.top is not None:
             before = ""
@@ -83,7 +90,7 @@ class Scripted:
                 shown.append(known or Token(token.encode(), None))
                 before += token
         choices = tuple(self._choice(ask, prompt, i) for i in range(ask.n))
-        return Answer(self.count(prompt), choices, prompt, tuple(shown))
+        return Answer(self.count(prompt), choices, str(ask.prompt), tuple(shown))
 
     def _choice(self, ask: Ask, prompt: str, i: int) -> Choice:
         ruled, draw = None, random.Random(f"{ask.seed}:{i}")

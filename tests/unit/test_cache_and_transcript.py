@@ -59,6 +59,8 @@ def test_rates_count_everything_irregular() -> None:
         },
         {"task": "u", "doc_id": 0, "readout": "generation", "response": " ", "messages": [], "sent": [{}]},
         {"task": "v", "doc_id": 0, "readout": "harness", "response": "x", "sent": [{"overlong": True}]},
+        {"task": "v", "doc_id": 1, "readout": "harness", "response": " \n", "sent": [{}]},
+        {"task": "x", "doc_id": 0, "readout": "harness", "response": [-1.0, False], "sent": [{}]},
         {"task": "w", "doc_id": 0, "readout": "generation", "response": "", "sent": [], "skipped": "too long"},
         {"task": "w", "doc_id": 1, "readout": "generation", "response": "x", "sent": [{}], "skipped": ""},
     ]  # fmt: skip
@@ -77,6 +79,8 @@ def test_rates_count_everything_irregular() -> None:
         "empty_responses": 1.0,
     }
     assert found["v"]["prompts_cut_by_the_model"] == 1
+    assert found["v"]["empty_responses"] == 0.5
+    assert "empty_responses" not in found["x"], "scores are no text"
     assert found["w"]["skipped_docs"] == 0.5
 
 

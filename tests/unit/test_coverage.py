@@ -323,3 +323,28 @@ def test_more_scorers_than_metrics_are_announced(caplog: pytest.LogCaptureFixtur
     found = coverage.scoring("embedded+llm:embedded+llm:dummy", "one", preset)
     assert found["nli"] == "embedded+llm:embedded+llm:dummy"
     assert "first 2 scorers" in caplog.text
+
+
+MARKERS = ["1.", "2)", "10.", "1.2.", "a.", "b)", "IV.", "ii)", "**4.**", "**5.", "### 6.", "- 7.", "[8]", "9:", "1\\."]  # fmt: skip
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_a_list_marker_is_no_sentence(marker: str) -> None:
+    lists = [
+        f"{marker} Privacy matters. It protects us.\n{marker} Freedom counts.",
+        f"{marker}\nPrivacy matters. It protects us.\n\n{marker}\nFreedom counts.\n{marker}",
+    ]
+    for text in lists:
+        found = split_sentences(text)
+        assert [s[s.index(word) :] for s, word in zip(found, ("Priv", "It", "Free"), strict=True)] == [
+            "Privacy matters.", "It protects us.", "Freedom counts."
+        ]  # fmt: skip
+    assert split_sentences(marker) == []
+
+
+def test_bullets_alone_are_no_sentences_and_short_sentences_stay() -> None:
+    assert split_sentences("(3)\nIt is so.") == ["(3) It is so."]
+    for bullet in "-*+•":
+        assert split_sentences(f"{bullet}\nIt is so.") == ["It is so."]
+    for text in ("No.", "It is 5.", "Mix.", "1990.", "Why?", "1", "Civil."):
+        assert split_sentences(text) == [text]

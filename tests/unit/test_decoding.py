@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
-from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    DynamicCache,
     GemmaConfig,
     GenerationConfig,
     GPT2Config,
@@ -161,22 +161,6 @@ def test_further_ends_are_asked_for(llama: Any) -> None:
     assert cut != whole
 
 
-def test_adapters_are_mixed_in_one_batch(llama: Any) -> None:
-    model = model_of(CONFIGS["llama"])
-    settings = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    peft = get_peft_model(model, settings, adapter_name="a")
-    peft.add_adapter("b", settings)
-    given = prompts()
-    names = ["ab"[i % 2] for i in range(len(given))]
-    own = texts_of(
-        peft.eval(), given, also=lambda rows: {"adapter_names": [names[i] for i in rows]}
-    )
-    for i, name in enumerate(names):
-        peft.set_adapter(name)
-        assert own[i] == plainly(peft, given[i], 20)
-    assert own != texts_of(llama, given)
-
-
 def memory_for(most: int, model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Forward passes of more than ``most`` rows fail as on a full GPU; returns how many failed."""
     forward, failed = model.forward, []
@@ -262,6 +246,45 @@ def test_columns_are_used_again(llama: Any, monkeypatch: pytest.MonkeyPatch, spa
     given = prompts(40)
     assert texts_of(llama, given, rows=3) == [plainly(llama, row, 20) for row in given]
     assert len(moves) > (0 if spare == 64 else 3)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral, a window of 8"])
+@pytest.mark.parametrize("order", ["the shortest first", "any", "one long at the end"])
+def test_no_text_depends_on_what_memory_held(
+    name: str, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that join are longer than those under way: columns that none has written are uncovered."""
+    empty = torch.Tensor.new_empty
+    monkeypatch.setattr(
+        torch.Tensor, "new_empty", lambda self, *how, **more: empty(self, *how, **more).fill_(torch.nan)
+    )  # fmt: skip
+    given = prompts(12)
+    if order == "the shortest first":
+        given.sort(key=len)
+    elif order == "one long at the end":
+        given = [row[:4] for row in given[1:]] + [given[0] * 3]
+    model = model_of(CONFIGS[name])
+    texts = {rows: texts_of(model, given, Seeded(range(12), 2.0), rows=rows, max_new=8) for rows in (1, 2, 5)}  # fmt: skip
+    assert texts[1] == texts[2] == texts[5]
+
+
+def test_rows_that_hold_no_numbers_leave_none_behind(llama: Any) -> None:
+    """Where a row of a broken adapter was, another comes: what stands before its own tokens is a number all the same."""
+    model, longest, end = llama, 9, 9
+    rows = under_way.Rows(3, longest, 4, "cpu")
+    lengths = [9, 5, 2]
+    caches = []
+    for length, value in zip(lengths, [torch.nan, 1.0, 2.0], strict=True):
+        cache = DynamicCache()
+        for layer in range(2):
+            cache.update(torch.full((1, 2, length, 8), value), torch.full((1, 2, length, 8), value), layer)  # fmt: skip
+        caches.append(cache)
+    for number, (length, cache) in enumerate(zip(lengths, caches, strict=True)):
+        rows.join([number], [length], cache)
+    rows.leave([0])
+    rows.new = [[5] for _ in rows.new]
+    assert rows.end == end
+    assert rows.forward(model, {}).isfinite().all()
 
 
 def test_what_is_counted_is_what_was_computed(llama: Any) -> None:

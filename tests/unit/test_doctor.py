@@ -34,6 +34,7 @@ from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm import embedded, load
 from pluralism_eval.llm.linear import copied
 from tests.openai_server import Offer, Reply, Scripted, Server, serve
+from tests.openai_server.wire import blanks, raw_server, redirecting
 
 VK, OVERTON = "pluralism_steerable_vk", "pluralism_overton_nli"
 ADAPTER = Path(adapters.__file__).parent / "embedded" / "adapters" / "news_left"
@@ -491,6 +492,10 @@ def test_chat_templates(tiny: Callable[..., Any]) -> None:
     assert has(look("chat template", asked), "problem", "no system role")
     broken = run_of(model_args=tiny(template="{{ raise_exception('never') }}"), chat=True)
     assert "cannot be rendered" in one("chat template", broken).seen
+    thinking = tiny(template=CHAT + "<think>\n")
+    assert has(look("chat template", run_of(model_args=thinking, chat=True)), "problem", "opens a thought")  # fmt: skip
+    words = run_of(model_args={**thinking, "readout": "sampled"}, chat=True)
+    assert one("chat template", words).level == "ok"
 
 
 def test_chat_templates_of_servers() -> None:
@@ -556,10 +561,17 @@ def test_lm_evals_api_clients(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_echoed_log_probabilities() -> None:
-    good = {"token_logprobs": [None, -1.0, -2.0], "top_logprobs": [None, {"a": -1}, {"b": -2}]}
-    assert endpoint.echoes({"choices": [{"logprobs": good}]})
-    assert not endpoint.echoes({"choices": [{"logprobs": None}]})
-    assert not endpoint.echoes(None)
+    good = {
+        "tokens": ["Hi", " you", "!"],
+        "token_logprobs": [None, -1.0, -2.0],
+        "top_logprobs": [None, {"a": -1}, {"b": -2}],
+    }
+    assert endpoint.echoes({"choices": [{"text": "", "logprobs": good}]}, "Hi you")
+    assert not endpoint.echoes({"choices": [{"text": "", "logprobs": good}]}, "Hi she")
+    null = {**good, "token_logprobs": [None, None, None]}
+    for logprobs in (None, null, {**good, "top_logprobs": None}):
+        assert not endpoint.echoes({"choices": [{"text": "", "logprobs": logprobs}]}, "Hi you")
+    assert not endpoint.echoes(None, "Hi you")
 
 
 @pytest.mark.parametrize(
@@ -576,7 +588,7 @@ def test_our_own_client(
     probe: dict[str, Any], level: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"models": ["m", "n"], "served": True, "echo": False, "top_logprobs": 20, "json_schema": True,
-             "readout": "top_logprobs", "seconds": 0.2, "problem": ""}  # fmt: skip
+             "readout": "top_logprobs", "seconds": 0.2, "problem": "", "no_echo": "", "no_top": ""}  # fmt: skip
     llm = SimpleNamespace(probe=lambda: SimpleNamespace(**{**known, **probe}))
     seen: list[Any] = []
     monkeypatch.setattr(load, "load_llm", lambda settings: seen.append(settings) or llm)
@@ -718,6 +730,19 @@ def test_a_folder_that_refuses_files(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert one("sqlite", run_of()).level == "skipped"
 
 
+def test_names_and_paths_that_no_file_system_takes(tmp_path: Path) -> None:
+    for path in (
+        tmp_path / ("x" * 300),
+        tmp_path / ("是" * 100) / "out",
+        tmp_path.joinpath(*["x" * 200] * 19),
+    ):
+        found = look("disk", run_of(output_path=path))
+        assert has(found, "problem", "bytes;"), found
+    named = {"model_args": {"transcript": str(tmp_path / ("x" * 300))}}
+    assert has(look("disk", run_of(**named)), "problem", "transcript: ")
+    assert not has(look("disk", run_of(output_path=tmp_path / ("x" * 200))), "problem", "bytes;")
+
+
 def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLURALISM_EVAL_CACHE", str(tmp_path))
     assert disk.lock_error(tmp_path) == ""
@@ -735,3 +760,9 @@ def test_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk, "file_system", lambda folder: "ext4")
     monkeypatch.setattr(disk, "write_seconds", lambda folder: 0.5)
     assert has(look("sqlite", run_of()), "warning", "500.0 ms")
+
+
+def test_the_doctor_follows_no_redirect_and_reads_no_endless_reply() -> None:
+    for behaviour, said in ((redirecting(lambda path: "http://127.0.0.1:9" + path), "redirects to"), (blanks, "more than 8,388,608 bytes")):  # fmt: skip
+        with raw_server(behaviour) as (url, _):
+            assert said in endpoint.ask(f"{url}/models", "NOBODY").reason

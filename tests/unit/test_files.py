@@ -14,11 +14,12 @@ import pytest
 
 from pluralism_eval import cli, results, study
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.files import write_atomic
+from pluralism_eval.files import cut_name, write_atomic
 from pluralism_eval.schema import Answer, Query
 from pluralism_eval.transcript import Transcript
 from tests.faults import full_disk
 
+MORAL = "pluralism_distributional_moralchoice"
 SAMPLE = {
     "doc_id": 0, "doc_hash": "", "prompt_hash": "", "target_hash": "", "arguments": [["p", "c"]],
     "resps": [["r"]], "filtered_resps": ["r"], "target": 0,
@@ -27,6 +28,41 @@ SAMPLE = {
 
 def broken(*_: object, **__: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("letter", ["a", "ü", "是", "🙂"])
+def test_a_long_name_is_cut_with_a_hash_and_a_short_one_stays(letter: str, tmp_path: Path) -> None:
+    assert cut_name(letter * 40) == letter * 40
+    first, second = (cut_name(letter * 300 + end) for end in "12")
+    assert first != second
+    assert first[:40] == letter * 40
+    write_atomic(tmp_path / f"{first}_samples.jsonl", "")
+
+
+@pytest.mark.parametrize("letter", ["a", "是"])
+def test_a_study_and_lm_eval_make_folders_of_models_of_any_name(
+    letter: str, tmp_path: Path
+) -> None:
+    from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
+
+    from pluralism_eval import plugin
+
+    def folder(name: str) -> Path:
+        llm = study.StudyLLM(name, "embedded")
+        return study.RunSpec("x", "vanilla", llm, (MORAL,), metadata={"data": "sample"}).folder(
+            tmp_path
+        )
+
+    folder(letter * 300).mkdir()
+    assert folder(letter * 300) != folder(letter * 301)
+    assert folder("llama2-13b/aligned").name.startswith("vanilla_llama2-13b_aligned_")
+    plugin.fit_trackers()
+    tracker = GeneralConfigTracker()
+    for name in ("org/model", f"/models/{letter * 100}/{letter * 200}"):
+        tracker.log_experiment_args("vanilla", {"pretrained": name}, None, None, False)
+        (tmp_path / str(tracker.model_name_sanitized)).mkdir()
+        assert tracker.model_name == name
+    assert (tmp_path / "org__model").is_dir()
 
 
 def test_a_file_is_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

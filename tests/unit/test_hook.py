@@ -1,4 +1,4 @@
-"""The import hook on a small lm-eval of five modules: what it costs, and that it breaks nothing."""
+"""The import hook on a small lm-eval of six modules: what it costs, and that it breaks nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ PLUGIN = "called = []\n" + "".join(
     f"def {n}(): called.append({n!r})\n" for n in _hook.AFTER.values()
 )
 MODULES = ("lm_eval", "lm_eval._cli", "lm_eval.models", "lm_eval.tasks", "lm_eval.tasks.manager", "lm_eval.tasks.other",
-           "lm_eval.config", "lm_eval.config.evaluate_config", "lm_eval.loggers", "lm_eval.loggers.wandb_logger")  # fmt: skip
+           "lm_eval.config", "lm_eval.config.evaluate_config", "lm_eval.loggers", "lm_eval.loggers.evaluation_tracker",
+           "lm_eval.loggers.wandb_logger")  # fmt: skip
 IMPORT_ALL = f"import {', '.join(m for m in MODULES)}\n"
 SHOW = "import json; from pluralism_eval import plugin; print(json.dumps(plugin.called))"
 
@@ -142,6 +143,24 @@ def test_a_broken_install_keeps_neither_python_nor_lm_eval_from_starting(
     assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
     assert said in done.stderr
     assert bool(done.stderr) == bool(said)
+
+
+@pytest.mark.parametrize(
+    "raised", ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()", "BaseException()"]
+)
+@pytest.mark.parametrize("at", ["__init__.py", "_hook.py", "plugin.py"])
+def test_a_foreign_folder_of_our_name_stops_neither_python_nor_lm_eval(
+    site: Path, tmp_path: Path, at: str, raised: str
+) -> None:
+    foreign = Path(
+        shutil.copytree(site / "pluralism_eval", tmp_path / "foreign" / "pluralism_eval")
+    )
+    (foreign / at).write_text(f"raise {raised}\n")
+    first = f"sys.path.insert(0, {str(foreign.parent)!r}); site.addsitedir({str(site)!r})\n"
+    done = python(first + "import lm_eval.models; print(lm_eval.models.value)")
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    said = f"its names are missing from lm-eval: {raised}"
+    assert (said in done.stderr) == (at == "plugin.py")
 
 
 def test_an_error_of_ours_is_said_once_and_lm_eval_goes_on(site: Path) -> None:

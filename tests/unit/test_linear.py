@@ -13,7 +13,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pluralism_eval import onednn, ram
-from pluralism_eval.llm.linear import fast_linear
+from pluralism_eval.llm.linear import fast_linear, forget
 
 pytestmark = pytest.mark.skipif(
     not onednn.available(), reason="no x86 CPU, or torch without oneDNN"
@@ -160,3 +160,31 @@ def test_a_model_within_peft_and_before_it(monkeypatch: pytest.MonkeyPatch) -> N
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
         with peft.disable_adapter():
             assert not torch.allclose(peft(ids).logits, expected, atol=1e-2)
+
+
+def test_what_is_fast_does_not_depend_on_what_was_measured_before_an_adapter_came(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``train`` measures the base first; where it goes on after a kill, it does not."""
+    seen = computed(monkeypatch)
+    ids = torch.tensor([[1, 2, 3]])
+    counts = []
+    for measured in (True, False):
+        config = LlamaConfig(
+            vocab_size=9,
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+        )
+        model: Any = LlamaForCausalLM(config).eval()
+        if measured:
+            with torch.inference_mode(), fast_linear(model):
+                model(ids)
+        model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM")).eval()
+        forget(model)
+        seen.clear()
+        with torch.inference_mode(), fast_linear(model):
+            model(ids)
+        counts.append(len(seen))
+    assert counts[0] == counts[1]

@@ -17,7 +17,7 @@ import pytest
 from openai import OpenAI
 
 from tests.openai_server import Faults, Offer, Refusal, Scripted, Server
-from tests.openai_server.faults import BEFORE, CONTENT, KINDS, WIRE
+from tests.openai_server.faults import BEFORE, CONTENT, FORMS, KINDS, WIRE
 
 KEY = "sk-secret-0123456789abcdef"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -448,6 +448,28 @@ def test_faults_in_the_answer(kind: str) -> None:
         assert len(fine.choices[1].logprobs.content[0].top_logprobs) == 4
 
 
+@pytest.mark.parametrize("kind", FORMS)
+def test_forms_of_other_servers(kind: str) -> None:
+    with running(faults=Faults(script=[kind])) as (server, client):
+        if kind in ("chat_form", "no_echo"):
+            reply = complete(client, "a b", logprobs=3, max_tokens=2, echo=True).choices[0]
+            found = reply.logprobs.content if kind == "chat_form" else reply.logprobs.tokens
+            assert len(found) == 4 if kind == "chat_form" else len(set(found)) == 1
+        else:
+            choice = chat(client, **ASKED).choices[0]
+            place = choice.logprobs.content[0]
+            tops = place.top_logprobs or [place]
+            assert {
+                "null_logprobs": place.logprob is None,
+                "null_tops": tops[0].logprob is None,
+                "token_ids": place.token.startswith("token_id:"),
+                "tops_twice": tops[0] == tops[-1],
+                "parts": isinstance(choice.message.content, list),
+                "thought_only": choice.message.content is None and choice.finish_reason == "length",
+            }[kind]
+        assert server.injected == {kind: 1}
+
+
 def test_completions_meet_the_same_faults() -> None:
     kinds = ["short_top_logprobs", "no_top_logprobs", "refusal", "content_filter", "fewer_choices"]
     with running(faults=Faults(script=kinds)) as (server, client):
@@ -681,4 +703,4 @@ def test_a_batch_is_created_once_under_one_key() -> None:
 
 
 def test_every_fault_is_covered_here() -> None:
-    assert {*BEFORE, *WIRE, *CONTENT} == set(KINDS)
+    assert {*BEFORE, *WIRE, *CONTENT, *FORMS} == set(KINDS)

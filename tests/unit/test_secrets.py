@@ -14,6 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pluralism_eval import secrets
+from pluralism_eval.api.client import Api, Call
+from pluralism_eval.api.settings import parse_api
 from pluralism_eval.communities.catalogue import load_pool
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.secrets import (
@@ -26,6 +28,7 @@ from pluralism_eval.secrets import (
 )
 from pluralism_eval.settings import parse
 from tests.e2e.test_secrets import CANARIES, VARIABLES
+from tests.openai_server import Scripted, Server
 
 
 def test_what_is_a_secret() -> None:
@@ -202,3 +205,77 @@ def test_logs_warnings_and_tracebacks_of_a_crashing_process_hold_no_secret() -> 
                  "KeyError: '***'", "in crash", "list indices must be integers"):  # fmt: skip
         assert part in done.stderr, part
     assert [name for name, value in named.items() if value in done.stdout + done.stderr] == []
+
+
+IN_EXTRA: tuple[dict[str, Any], ...] = (
+    {"extra_headers": {"X-Org": "hunter-22"}},
+    {"extra_headers": ["X-Org: hunter-22"]},
+    {"metadata": {"list": [{"apiKey": "hunter-22"}]}},
+    {"user": "sk-hunterhunterhunter22"},
+    {"extra_query": {"subscription-key": "hunter-22"}},
+)
+
+
+@pytest.mark.parametrize("extra", IN_EXTRA)
+def test_keys_in_extra_are_refused_and_lm_evals_log_hides_them(extra: dict[str, Any]) -> None:
+    args = {"llm": "openai", "llm_args": {"model": "m", "extra": extra}}
+    with pytest.raises(PluralismError, match=r"extra\..*extra_headers_from_env") as caught:
+        parse("vanilla", args)
+    logged = f"Initializing vanilla model, with arguments: {args}"
+    for text in (str(caught.value), redact(logged), redact(json.dumps(json.dumps(args)))):
+        assert "hunter" not in text
+
+
+def test_what_is_no_key_in_extra_is_taken() -> None:
+    extra = {
+        "prompt_cache_key": "run-1",
+        "reasoning_effort": "low",
+        "logit_bias": {"5": 1},
+        "stop_token_ids": [1],
+    }
+    args = {"model": "m", "extra": extra, "extra_headers_from_env": {"X-Api-Key": "TEAM_KEY"}}
+    assert parse("vanilla", {"llm": "openai", "llm_args": args}).llm_args == args
+
+
+QUERIES = ("api-key=hunter-22", "a=b&sig=hunter-22", "api%2Dkey=hunter-22", "t=hunterHunter22hunterHunter22", "code=hunter-22")  # fmt: skip
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("sign", ["?", "#", "/?x=1&"])
+def test_keys_in_the_query_of_an_address_are_refused_and_hidden(query: str, sign: str) -> None:
+    url = f"https://host/v1{sign}{query}"
+    for llm, args in (
+        ("openai", {"model": "m", "base_url": url}),
+        ("local-completions", {"base_url": url}),
+    ):
+        with pytest.raises(PluralismError) as caught:
+            parse("vanilla", {"llm": llm, "llm_args": args})
+        logged = f"with arguments: {{'llm_args': {args}}}, {json.dumps(args)}, base_url={url}"
+        assert "hunter" not in str(caught.value) + redact(logged) + json.dumps(
+            without_secrets(args)
+        )
+    harmless = "https://host/v1/x?api-version=2024-10-21-preview&page=2"
+    assert redact(harmless) == harmless
+
+
+def test_headers_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Scripted("you sent hunter-22-of-the-team")
+    with Server(said) as server:
+        args = {
+            "model": "model",
+            "base_url": server.url,
+            "extra_headers_from_env": {"X-Team": "NURSES"},
+        }
+        call = Call("chat", {"model": "model", "messages": [{"role": "user", "content": "?"}], "max_tokens": 99})  # fmt: skip
+        with pytest.raises(
+            PluralismError, match="X-Team: the environment variable NURSES is not set"
+        ):
+            Api(parse_api(args)).ask_all([call])
+        monkeypatch.setenv("NURSES", "hunter-22-of-the-team")
+        (reply,) = Api(parse_api(args)).ask_all([call])
+        assert server.ledger.requests[-1].headers["x-team"] == "hunter-22-of-the-team"
+        assert reply.choices[0].text == "you sent ***"
+        assert redact("it is hunter-22-of-the-team") == "it is ***"
+    with pytest.raises(PluralismError, match="must name an environment variable") as caught:
+        parse_api({**args, "extra_headers_from_env": {"X-Team": "sk-hunterhunterhunter22"}})
+    assert "hunterhunter" not in str(caught.value)

@@ -102,7 +102,8 @@ def test_a_changed_adapter_gets_another_name(tmp_path: Path) -> None:
         (server,) = plan(pool_file(tmp_path, [entry])).communities
         names.append(server.loras[0].served)
         weights = Path(entry["adapter"]) / adapters.WEIGHTS
-        weights.write_bytes(weights.read_bytes() + b" ")
+        content = weights.read_bytes()
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert names[0] != names[1]
 
 

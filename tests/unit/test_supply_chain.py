@@ -177,7 +177,7 @@ def test_the_hook_file_is_one_import_that_cannot_fail() -> None:
     text = (ROOT / "pluralism_eval" / "_hook.pth").read_text()
     assert (
         text
-        == 'import sys; exec("try:\\n import pluralism_eval._hook\\nexcept Exception:\\n pass")\n'
+        == 'import sys; exec("try:\\n import pluralism_eval._hook\\nexcept BaseException:\\n pass")\n'
     )
 
 
@@ -307,12 +307,12 @@ MERGES = "a0: &a0 {a: 1, b: 2, c: 3}\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (ALIASES, "aliases .* make more than 1,000,000 values"),
-        (MERGES, "aliases .* make more than 1,000,000 values"),
-        ("&a [*a]", "aliases .* make more than 1,000,000 values"),
-        ("[" * 600, "recursion"),
+        (ALIASES, "aliases .* make more than 100,000 values"),
+        (MERGES, "aliases .* make more than 100,000 values"),
+        ("&a [*a]", "aliases .* make more than 100,000 values"),
+        ("[" * 600, "nested more than 100 levels"),
         ("!!python/object/apply:os.system ['true']", "could not determine a constructor"),
-        ("a: \0", "special characters are not allowed"),
+        ("a: \0", "(special|control) characters are not allowed"),
     ],
     ids=["aliases", "merges", "itself", "deep", "python", "zero"],
 )
@@ -327,8 +327,8 @@ def test_hostile_yaml_is_one_error(text: str, said: str, tmp_path: Path) -> None
 def test_a_huge_yaml_file_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "pool.yaml"
     with file.open("wb") as sparse:
-        sparse.truncate((16 << 20) + 1)
-    with pytest.raises(PluralismError, match="more than 16,777,216 bytes"):
+        sparse.truncate(20 << 30)
+    with pytest.raises(PluralismError, match="at most 4,194,304 are read"):
         read_yaml(file, "communities")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.json_files import python_value
 from pluralism_eval.metrics import exchanges as said
 from pluralism_eval.metrics.coverage import pairs_of, split_sentences
 from pluralism_eval.metrics.entailment import Pair, is_entailed, is_read, score_pairs
@@ -98,8 +98,8 @@ def verdict_of(sample: Mapping[str, Any]) -> dict[str, Any]:
     found: Any = sample["filtered_resps"][0] if sample["filtered_resps"] else None
     if isinstance(found, str):
         try:
-            found = ast.literal_eval(found)
-        except (ValueError, SyntaxError):
+            found = python_value(found)
+        except ValueError:
             found = None
     if not isinstance(found, dict) or "response" not in found:
         raise PluralismError(

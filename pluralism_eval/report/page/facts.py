@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval.json_files import read_json
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.report.page.examples import headline
 from pluralism_eval.report.page.markup import pairs, plain_table, text
@@ -27,7 +28,7 @@ _SEEDS = ("random_seed", "numpy_seed", "torch_seed", "fewshot_seed")
 def results_of(run: Run) -> Mapping[str, Any]:
     """The whole results file of ``run``; {} where it is gone."""
     try:
-        loaded = json.loads(run.path.read_text(encoding="utf-8"))
+        loaded = read_json(run.path)
     except (OSError, ValueError):
         return {}
     return loaded if isinstance(loaded, dict) else {}

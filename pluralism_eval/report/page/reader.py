@@ -284,7 +284,7 @@ def _answer_kinds(
         any(s["fallback"] for s in selections),
         any(s.get("refused") for s in sent),
         any(s["uniform_fallback"] for s in scores),
-        any(s.get("unread") for s in scores),
+        any(s.get("unread") for s in scores) or any(line.get("unread") for line in lines),
         (answer.get("hidden") or 0) > HIDDEN,
         any(line.get("orders_missing") for line in lines),
         response is not None and not str(texts.kept[response]).strip(),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pluralism_eval.commands import data as data_command
 from pluralism_eval.commands import leaderboard as leaderboard_command
 from pluralism_eval.commands import submit as submit_command
 from pluralism_eval.commands import verify as verify_command
@@ -27,7 +28,7 @@ SCORES: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
 }  # fmt: skip
 OVK, MC = "pluralism_overton_nli", "pluralism_distributional_moralchoice"
 FAST = ("overton", "moralchoice")
-MODULES = (submit_command, verify_command, leaderboard_command)
+MODULES = (submit_command, verify_command, leaderboard_command, data_command)
 
 
 def make_run(
@@ -70,7 +71,7 @@ def make_run(
         "model": method, "model_args": {"llm": "scripted", "seed": 7, "transcript": "/home/someone/t.jsonl"},
         "limit": n, "gen_kwargs": {"max_gen_toks": 64},
         "pluralism": {"method": method, "llm": "scripted(model=ORG/tiny)", "version": "0.1.0", "rates": {MC: {"docs": sizes.get(MC, 0)}},
-                      "fingerprint": f"{seed:064x}", "preset": "paper", **ours},
+                      "fingerprint": f"{seed:064x}", "preset": preset, **ours},
     }  # fmt: skip
     raw = {
         "results": results, "config": config, "date": 1767312000.0 + seed, "lm_eval_version": "0.4.13",

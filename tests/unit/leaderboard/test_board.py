@@ -28,7 +28,7 @@ from tests.unit.leaderboard.runs import MC, OVK
 def test_ranks_leave_open_what_intervals_leave_open(items: list[tuple[float, float]], higher: bool) -> None:  # fmt: skip
     cells: dict[Path, list[Number | None]] = {Path(str(i)): [Number(v, v - w, v + w)] for i, (v, w) in enumerate(items)}  # fmt: skip
     keys = dict.fromkeys(cells, ("same",))
-    board._rank(cells, 0, Column("x", higher), keys)
+    board._rank(cells, 0, Column("x", higher), keys, {f: f.name for f in cells})
     values = [v if higher else -v for v, _ in items]
     for i, row in enumerate(cells.values()):
         number = row[0]
@@ -45,7 +45,9 @@ def test_ranks_leave_open_what_intervals_leave_open(items: list[tuple[float, flo
 
 def test_without_intervals_no_rank_is_sure() -> None:
     cells: dict[Path, list[Number | None]] = {Path("a"): [Number(0.9)], Path("b"): [Number(0.1)]}
-    board._rank(cells, 0, Column("x", True), dict.fromkeys(cells, ("k",)))
+    board._rank(
+        cells, 0, Column("x", True), dict.fromkeys(cells, ("k",)), {f: f.name for f in cells}
+    )
     assert [row[0].mark for row in cells.values() if row[0]] == [" #1–2 of 2"] * 2
 
 
@@ -54,8 +56,8 @@ def test_partial_sample_and_complete_runs_are_kept_apart(several: list[Verdict])
     titles = [s.title for s in found.sections]
     assert titles == [
         "The sample data of this package, complete",
-        "Partial runs: 7 docs a task of the sample data",
-        "Partial runs: 5 docs a task of the sample data",
+        "Partial runs: of each task the first 7 docs of the sample data",
+        "Partial runs: of each task the first 5 docs of the sample data",
         "The authors' inputs, complete",
     ]
     systems = {s.title: [r.label for r in s.rows if r.kind == "system"] for s in found.sections}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,18 +131,6 @@ def test_many_small_rows_are_a_bomb_as_well(good: Path, monkeypatch: pytest.Monk
     assert any("more than 1,000 rows" in reason for reason in verify(good).reasons())
     monkeypatch.setattr(samples, "MAX_BYTES", 1000)
     assert any("more than 1,000 bytes" in reason for reason in verify(good).reasons())
-
-
-def test_a_duplicate_is_rejected_and_the_first_stays(good: Path) -> None:
-    copy = Path(shutil.copytree(good, good.parent / "a-copy"))
-    text = (copy / schema.FILE).read_text()
-    later = text.replace("2026-01-02T00:00:00Z", "2026-02-02T00:00:00Z").replace('"by": "us"', '"by": "me"')  # fmt: skip
-    (copy / schema.FILE).write_text(later)
-    for order in ([good, copy], [copy, good]):
-        verdicts = {v.folder: v for v in verify_each(order)}
-        assert verdicts[good].status == "verified"
-        assert verdicts[copy].reasons() == [f"identity: duplicate: the same run as {good.name}"]
-    assert next(verify_each([copy])).status == "rejected"  # what lies beside it is looked at
 
 
 def test_what_verify_is_given_is_checked_first(good: Path) -> None:

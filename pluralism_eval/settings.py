@@ -50,8 +50,10 @@ class Settings:
     """Folder of the message store, or of the authors' exported message files."""
     message_max_tokens: int | None = None
     """New tokens a message; default the preset's."""
-    message_temperature: float = 1.0
-    """Of message sampling; 0 is greedy."""
+    message_temperature: float | None = None
+    """Of message sampling; 0 is greedy. Default: the community's own (its pool's YAML), else 1."""
+    message_top_p: float | None = None
+    """Nucleus of message sampling. Default: the community's own, else the preset's."""
     seed: int = 1234
     """Seeds message sampling and fallbacks."""
     readout: str = ""
@@ -210,15 +212,19 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         ):
             found.append(f"{name}={value!r} must be a positive integer")
     temperature = s.message_temperature
-    if (
-        not isinstance(temperature, (int, float))
-        or isinstance(temperature, bool)
-        or not 0 <= temperature <= 100
-    ):
+    if temperature is not None and not (_is_number(temperature) and 0 <= temperature <= 100):
         found.append(f"message_temperature={temperature!r} must be a number from 0 (greedy) to 100")
+    if s.message_top_p is not None and not (
+        _is_number(s.message_top_p) and 0 < s.message_top_p <= 1
+    ):
+        found.append(f"message_top_p={s.message_top_p!r} must be a number above 0, at most 1")
     if s.prompts is not None and not is_file(str(s.prompts)):
         found.append(f"prompts={s.prompts!r} is not a file")
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_config(path: str, problems: list[str]) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from pluralism_eval.bounded import check_chat_template
+from pluralism_eval.chat_date import DEFAULT, rendering_on
+from pluralism_eval.errors import PluralismError
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.schema import Query, Turn
 from pluralism_eval.variants import stem
@@ -50,22 +54,53 @@ def has_template(tokenizer: Any) -> bool:
     return getattr(tokenizer, "chat_template", None) is not None
 
 
-def turns(prompt: str, persona: str = "") -> list[Turn]:
-    """The conversation in which a community answers ``prompt``."""
-    system: list[Turn] = [{"role": "system", "content": persona}] if persona else []
-    return [*system, {"role": "user", "content": prompt}]
+def encode(
+    tokenizer: Any, prompt: str, chat: bool, persona: str = "", day: str = DEFAULT
+) -> list[int]:
+    """Token ids of what a community in this process is given.
 
+    Args:
+        chat: in the chat template of its base.
+        persona: a system instruction; where the template takes none, it opens the user's turn.
+        day: what the template sees as today's date.
 
-def encode(tokenizer: Any, prompt: str, chat: bool, persona: str = "") -> list[int]:
-    """Token ids of what a community in this process is given."""
+    Raises:
+        PluralismError: the template cannot render one user turn.
+    """
     if not chat:
         plain: list[int] = tokenizer(f"{persona}\n\n{prompt}" if persona else prompt)["input_ids"]
         return plain
-    text = tokenizer.apply_chat_template(
-        turns(prompt, persona), tokenize=False, add_generation_prompt=True
-    )
+    user = {"role": "user", "content": prompt}
+    text = ""
+    if persona:
+        with suppress(Exception):  # templates raise what they like, such as "no system role"
+            text = _templated(tokenizer, day, {"role": "system", "content": persona}, user)
+    if not persona or persona.strip() not in text:  # refused, or left out without a word
+        if persona:
+            user["content"] = f"{persona}\n\n{prompt}"
+        try:
+            text = _templated(tokenizer, day, user)
+        except PluralismError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            raise PluralismError(
+                f"the chat template of {tokenizer.name_or_path!r} cannot render one user turn ({reason}); give the base "
+                "another chat template, or ask its communities without one (chat: false in the pool)"
+            ) from error
     ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def _templated(tokenizer: Any, day: str, *turns: Turn) -> str:
+    check_chat_template(tokenizer, list(turns))
+    with rendering_on(day):
+        text: str = tokenizer.apply_chat_template(
+            list(turns), tokenize=False, add_generation_prompt=True
+        )
+    if not text.strip():
+        raise ValueError("it renders nothing")
+    return text
 
 
 def _render(prompts: Prompts, name: str, attribute_line: str, **values: Any) -> str:

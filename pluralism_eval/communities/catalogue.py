@@ -46,6 +46,13 @@ class Community:
     persona: str = ""
     """System instruction of a prompted community."""
 
+    chat: str = "auto"
+    """Asked in the chat template of its base: ``true``, ``false``, or ``auto``: where there is one."""
+    message_temperature: float | None = None
+    """Of its messages; None: the run's."""
+    message_top_p: float | None = None
+    """Nucleus of its messages; None: the run's."""
+
     @property
     def place(self) -> tuple[str, ...]:
         """Communities of one place share an engine."""
@@ -55,7 +62,8 @@ class Community:
         return (self.engine, self.base, self.base_revision)
 
 
-_COMMON = {"name", "description", "engine"}
+_COMMON = {"name", "description", "engine", "chat", "message_temperature", "message_top_p"}
+_NOT_TEXT = {"pickle", "message_temperature", "message_top_p"}
 _NEEDS: dict[str, set[str]] = {
     "lora": {"base", "adapter"},
     "vllm": {"base", "adapter"},
@@ -181,8 +189,9 @@ def _parse(entries: Sequence[Any], source: str) -> list[Community]:
         wrong = _problems(entry)
         problems += [f"entry {i} ({entry.get('name')!r}): {problem}" for problem in wrong]
         if not wrong:
-            values: dict[str, Any] = {k: str(v) for k, v in entry.items() if k != "pickle"}
-            found.append(Community(**values, pickle=entry.get("pickle", False)))
+            values: dict[str, Any] = {k: v if k in _NOT_TEXT else str(v) for k, v in entry.items()}
+            values["chat"] = str(entry.get("chat", "auto")).lower()
+            found.append(Community(**values))
     names = [c.name for c in found]
     problems += [
         f"name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})
@@ -219,6 +228,17 @@ def _problems(entry: Mapping[str, Any]) -> list[str]:
     elif entry.get("base_url") and set("?#") & set(str(entry["base_url"])):
         found.append(
             "base_url has a query: the paths of requests are added to it. Leave out ? and #"
+        )
+    if str(entry.get("chat", "auto")).lower() not in ("auto", "true", "false"):
+        found.append(f"chat={entry['chat']!r} is unknown. Allowed: auto, true, false")
+    for field, most in (("message_temperature", 100), ("message_top_p", 1)):
+        value = entry.get(field)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and 0 <= value <= most):
+            found.append(f"{field}={value!r} must be a number from 0 to {most}")
+    if entry.get("message_top_p") == 0:
+        found.append(
+            "message_top_p=0 leaves no token; above 0, or message_temperature: 0 for greedy messages"
         )
     if not isinstance(entry.get("pickle", False), bool):
         found.append(f"pickle={entry['pickle']!r} must be true or false")

@@ -10,7 +10,6 @@ from typing import Any
 
 from pluralism_eval.cache import digest
 from pluralism_eval.communities.catalogue import Community, load_pool
-from pluralism_eval.communities.engine import Sampling
 from pluralism_eval.communities.pool import CommunityPool, make_pool
 from pluralism_eval.communities.store import MessageSource
 from pluralism_eval.errors import PluralismError
@@ -51,11 +50,17 @@ def reach(settings: Settings) -> Reach:
         pool = make_pool(settings, prompts)
     except PluralismError as error:
         # without adapters there are no keys: a pool of the same names, under which nothing is stored
-        plain = [replace(c, engine="served", base_url="planned:", adapter="") for c in communities]
-        sampling = Sampling(limit, preset.message_top_p, settings.message_temperature)
-        pool = CommunityPool(
-            plain, prompts, MessageSource(settings.messages), sampling, settings.seed, 1
-        )
+        plain = [
+            replace(
+                c,
+                engine="served",
+                base_url="planned:",
+                adapter="",
+                chat="true" if c.chat == "auto" else c.chat,
+            )
+            for c in communities
+        ]
+        pool = CommunityPool(plain, prompts, MessageSource(settings.messages), limit, settings)
         return Reach(pool, communities, limit, _first(error))
     if pool.exported and settings.message_samples > 1:
         raise PluralismError(
@@ -77,7 +82,7 @@ def pool_key(settings: Settings, metadata: Any) -> str:
     default = "embedded" if settings.llm == "embedded" else "perspective"
     s = settings
     kept = (
-        s.communities or default, s.preset, s.message_max_tokens, s.message_temperature, s.seed,
+        s.communities or default, s.preset, s.message_max_tokens, s.message_temperature, s.message_top_p, s.seed,
         s.messages, s.prompts,
     )  # fmt: skip
     return digest([kept, dict(metadata)])

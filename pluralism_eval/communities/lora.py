@@ -69,6 +69,15 @@ class LoraEngine:
                 _say_alone(attached)
         self._mixed = MixedAdapters(model, mixed)
 
+    @property
+    def model(self) -> Any:
+        """The bare base model."""
+        return self._local.model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._local.tokenizer
+
     def chunk(self, n_jobs: int) -> int:
         return self._local.chunk(n_jobs)
 
@@ -78,6 +87,15 @@ class LoraEngine:
             together[job.community if job.community in self._alone else ""].append(job)
         for own in together.values():
             yield from self._generate(own, sampling)
+
+    def generate_bare(
+        self, jobs: Sequence[Job], sampling: Sampling
+    ) -> Iterator[tuple[Job, Output]]:
+        """What the base model without any adapter writes."""
+        rows = [self._local.tokens(job.prompt, job.chat) for job in jobs]
+        seeds = [job.seed for job in jobs]
+        for i, output in self._local.sample(self._local.model, rows, seeds, sampling):
+            yield jobs[i], output
 
     def _generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         rows = [self._local.tokens(job.prompt, job.chat) for job in jobs]

@@ -71,6 +71,23 @@ def stem(query: Query) -> str | None:
     return f"{before}\n{after}" if after else before
 
 
+def named(text: str, options: Sequence[str]) -> list[int]:
+    """Indices of the options that ``text`` names in their words.
+
+    A longer option hides the shorter ones within it ("Strongly favor" is no "Favor"). An option of one word must be
+    written as it is listed: "either way" names no "Either".
+    """
+    found = []
+    for i in sorted(range(len(options)), key=lambda i: -len(options[i])):
+        words = options[i].strip().rstrip(".")
+        flags = re.IGNORECASE if " " in words else re.NOFLAG
+        pattern = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", flags)
+        if pattern.search(text):
+            found.append(i)
+            text = pattern.sub(" ", text)
+    return sorted(found)
+
+
 def without_cue(text: str) -> str:
     """``text`` without the closing "Answer:" after which a letter would follow."""
     return text.rstrip().removesuffix("Answer:").rstrip()

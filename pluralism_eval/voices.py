@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pluralism_eval.communities.lora import LoraEngine
 from pluralism_eval.corpora import SITUATION, Piece
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.train import log_likelihoods, tokens_of
+from pluralism_eval.variants import named
 
 SAMPLING = Sampling(max_tokens=80, top_p=0.9, temperature=0.7)
 """How the messages are drawn: as the embedded pool's."""
@@ -90,23 +90,6 @@ def naming(messages: Sequence[tuple[Piece, str]]) -> float:
     if not about:
         return float("nan")
     return fmean(len(named(text, options)) == 1 for options, text in about)
-
-
-def named(text: str, options: Sequence[str]) -> list[int]:
-    """Indices of the options that ``text`` names in their words.
-
-    A longer option hides the shorter ones within it ("Strongly favor" is no "Favor"). An option of one word must be
-    written as it is listed: "either way" names no "Either".
-    """
-    found = []
-    for i in sorted(range(len(options)), key=lambda i: -len(options[i])):
-        words = options[i].strip().rstrip(".")
-        flags = re.IGNORECASE if " " in words else re.NOFLAG
-        pattern = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", flags)
-        if pattern.search(text):
-            found.append(i)
-            text = pattern.sub(" ", text)
-    return sorted(found)
 
 
 def _distinctness(

@@ -79,8 +79,16 @@ def _show(arguments: argparse.Namespace) -> None:
         for line in _training(community):
             print(f"  {plain(line)}")
         if community.engine == "lora" and not arguments.no_messages:
-            folder = adapters.resolve_all([community])[community.name].folder
-            show_messages(community.name, folder, community.base)
+            _speak(community)
+
+
+def _speak(community: Community) -> None:
+    try:
+        folder = adapters.resolve_all([community])[community.name].folder
+    except PluralismError as error:
+        print(f"  It cannot speak here: {plain(str(error).splitlines()[-1].strip(' -'))}")
+        return
+    show_messages(community.name, folder, community.base)
 
 
 def _training(community: Community) -> list[str]:

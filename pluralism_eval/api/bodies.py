@@ -118,7 +118,7 @@ def unusable(asked_times: int, problem: str, call: Call, raw: Mapping[str, Any])
         except PluralismError as error:
             return f"{asked}: {asked_times} replies could not be read: {error}"
         return f"{asked}: {asked_times} replies held no choice"
-    times = "once" if asked_times == 1 else f"{asked_times} times"
+    times = f"{asked_times} times"
     where = "to llm_args (of a community: to its entry in the pool)"
     if not said:
         return (

@@ -276,11 +276,16 @@ class Api:
         Raises:
             PluralismError: it failed for good.
         """
-        raw = self._post(call, uuid.uuid4().hex)
-        if raw is None or not raw.get("choices"):
-            raise Rejected(f"{self.settings.base_url}: no answer to a canary prompt")
-        if self.problem(call, raw) == "wrong_model":
-            raise Rejected(unusable(1, "wrong_model", call, raw))
+        raw: Mapping[str, Any] = {}
+        for _ in range(_ASKED):
+            raw = self._post(call, uuid.uuid4().hex) or {}
+            if not raw.get("choices"):
+                raise Rejected(f"{self.settings.base_url}: no answer to a canary prompt")
+            if self.problem(call, raw) != "wrong_model":
+                break
+            self.counts.add("wrong_model")
+        else:
+            raise Rejected(unusable(_ASKED, "wrong_model", call, raw))
         reply = read_reply(raw, bool(call.body.get("echo")))
         self.counts.of_reply(reply, call.n, text=False)
         return reply

@@ -161,8 +161,8 @@ class ServedEngine:
         """An answer to a canary; shows on the way whether the server takes ``min_tokens``."""
         try:
             return self.api.fresh(Call("completions", body | self._floor))
-        except Rejected:
-            if not self._floor:
+        except Rejected as error:
+            if not self._floor or error.status not in (400, 422):
                 raise
             self._floor = {}
             return self.api.fresh(Call("completions", body))

@@ -299,7 +299,7 @@ def test_what_a_response_accounts_for_leaves_the_attacker_out(
 class Counting:
     """An LLM that counts, and refuses what is bad."""
 
-    name = "counting"
+    name = identity = "counting"
 
     def __init__(self) -> None:
         self.seen: list[str] = []

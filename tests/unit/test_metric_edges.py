@@ -384,7 +384,7 @@ def test_responses_by_id_and_situation(tmp_path: Path) -> None:
 class Writing:
     """An LLM that writes its prompt in capitals."""
 
-    name = "shouting"
+    name = identity = "shouting"
 
     def __init__(self) -> None:
         self.usage = Usage()

@@ -278,7 +278,7 @@ def test_answers_that_were_not_shown_are_not_kept_anywhere(tmp_path: Path) -> No
         def option_logprobs(self, prompts: list[str], letters: Any, *how: Any) -> list[OptionScores]:  # fmt: skip
             return [lost if "lost" in prompt else said for prompt in prompts]
 
-        name = "m"
+        name = identity = "m"
 
     llm = KeptLLM(Inner(), Store(tmp_path / "k.sqlite", "kept"))  # type: ignore[arg-type]
     for asked in (2, 3):

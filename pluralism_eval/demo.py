@@ -21,11 +21,11 @@ from pluralism_eval.variants import named
 
 _WIDTH = 80
 _HEADS = {
-    "pluralism_overton_nli": "Overton cov.↑",
+    "pluralism_overton_nli": "Overton↑",
     "pluralism_steerable_vk": "VK acc.↑",
     "pluralism_steerable_opinionqa": "OpinionQA↑",
-    "pluralism_distributional_moralchoice": "MoralCh. JS↓",
-    "pluralism_distributional_globalopinionqa": "GlobalO. JS↓",
+    "pluralism_distributional_moralchoice": "Moral J-S↓",
+    "pluralism_distributional_globalopinionqa": "Global J-S↓",
 }
 _EXAMPLE = "pluralism_distributional_globalopinionqa"
 

@@ -220,7 +220,7 @@ class HFLLM(HarnessLLM):
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]]
     ) -> list[list[TextScore]]:
         """See the base class; one row of a forward pass per distinct prompt, with all of its texts."""
-        from pluralism_eval.llm.continuations import row_length, score_continuations
+        from pluralism_eval.llm.continuations import row_length
         from pluralism_eval.llm.forward import passes
 
         self.check_no_thought(prompts)
@@ -233,7 +233,7 @@ class HFLLM(HarnessLLM):
         with progress.bar(len(wanted), "options", "prompt", hidden) as bar:
 
             def scores(batch: list[int]) -> list[list[TextScore]]:
-                scored = score_continuations(self.inner.model, [rows[i] for i in batch], opening)
+                scored = self._scores([rows[i] for i in batch], opening)
                 self._check_numbers([score.logprob for own in scored for score in own])
                 bar.update(len(batch))
                 return scored
@@ -247,6 +247,11 @@ class HFLLM(HarnessLLM):
             bar.update(len(wanted) - bar.n)
         index = {pair: i for i, pair in enumerate(wanted)}
         return [found[index[p, tuple(t)]] for p, t in zip(prompts, texts, strict=True)]
+
+    def _scores(self, rows: Sequence[Row], opening: Opening | None) -> list[list[TextScore]]:
+        from pluralism_eval.llm.continuations import score_continuations
+
+        return score_continuations(self.inner.model, rows, opening)
 
     def _continuation_rows(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[Row]:
         """Token ids of every prompt and of its texts, as lm-eval parts them: what follows the prompt's own tokens."""

@@ -83,7 +83,7 @@ def test_in_the_template_of_the_base_where_it_has_one(
         local = pool._engine(c, None)._local  # type: ignore[attr-defined]
         text = local.tokenizer.decode(local.tokens(pool.prompt(QUESTION, c), asked, c.persona))
         assert ("< u s e r >" in text or "<user>" in text) == asked
-    assert [message.text != "" for message in pool.messages([QUESTION])[0]] == [True, True]
+    assert [m.community for m in pool.messages([QUESTION])[0]] == ["own", "nurse"]
     assert [shown["chat"] for shown in pool.identity()] == [asked] * 2
 
 

@@ -447,8 +447,11 @@ class CommunityPool:
         return self._identities[community.name]
 
     def _read_identity(self, c: Community) -> dict[str, str]:
-        # earlier versions asked personas in a chat and all others without one
-        usual = self.chat(c) == bool(c.persona)
+        # earlier versions asked personas in a chat, where there was a template, and all others without one
+        before = bool(c.persona) and (
+            bool(c.base_url) or bases.has_template(c.base, c.base_revision)
+        )
+        usual = self.chat(c) == before
         asked = {} if usual else {"chat": str(self.chat(c))}
         if c.base_url:
             return {

@@ -6,6 +6,7 @@ A run that was stopped goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import math
@@ -14,6 +15,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,7 +127,12 @@ def train(
     last = _last_checkpoint(checkpoints)
     if last is not None:
         log.warning("%s: going on from %s", name, last)
-    trainer = Trainer(model=model, args=arguments, train_dataset=blocks, data_collator=_batch)
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=blocks,
+        data_collator=partial(_batch, model=model),
+    )
     with _saving(checkpoints), fast_frozen_linear(model):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     model.eval()
@@ -296,26 +303,38 @@ def _blocks(tokenizer: Any, texts: Sequence[str], size: int) -> list[dict[str, l
     return [{"input_ids": block, "labels": block} for block in blocks]
 
 
-def _batch(examples: Sequence[Mapping[str, Sequence[int]]]) -> dict[str, Any]:
-    """Examples padded on the left, so that what is scored stands at the end: logits are computed only there."""
+def _batch(examples: Sequence[Mapping[str, Sequence[int]]], model: Any) -> dict[str, Any]:
+    """Examples padded on the left, so that what is scored stands at the end: logits are computed only there.
+
+    For models that cannot be told positions or where logits are wanted: padded on the right, logits everywhere.
+    """
     import torch
 
+    from pluralism_eval.llm.decoding import bare
+
+    known = inspect.signature(bare(model).forward).parameters
+    left = {"position_ids", "logits_to_keep"} <= known.keys()
     longest = max(len(example["input_ids"]) for example in examples)
 
     def padded(name: str, fill: int) -> Any:
-        return torch.tensor([[fill] * (longest - len(e[name])) + [*e[name]] for e in examples])
+        rows = []
+        for example in examples:
+            gap = [fill] * (longest - len(example[name]))
+            rows.append([*gap, *example[name]] if left else [*example[name], *gap])
+        return torch.tensor(rows)
 
-    labels, mask = padded("labels", _UNSCORED), torch.zeros(len(examples), longest)
-    for row, example in zip(mask, examples, strict=True):
-        row[longest - len(example["input_ids"]) :] = 1
-    scored = longest - int((labels != _UNSCORED).any(0).nonzero()[0]) + 1
+    ids, labels = padded("input_ids", 0), padded("labels", _UNSCORED)
+    lengths = torch.tensor([len(example["input_ids"]) for example in examples])[:, None]
+    places = torch.arange(longest)[None]
+    mask = (places >= longest - lengths if left else places < lengths).long()
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    if not left:
+        return batch
+    scored = min(longest - int((labels != _UNSCORED).any(0).nonzero()[0]) + 1, longest)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return {
-        "input_ids": padded("input_ids", 0),
-        "attention_mask": mask.long(),
-        "position_ids": (mask.cumsum(-1) - 1).clamp(min=0).long(),
-        "labels": labels[:, -scored:],
-        "logits_to_keep": min(scored, longest),
-    }
+        **batch, "position_ids": positions, "labels": labels[:, -scored:], "logits_to_keep": scored,
+    }  # fmt: skip
 
 
 def _save(model: Any, record: Mapping[str, Any], output: Path) -> None:
@@ -402,7 +421,9 @@ def log_likelihoods(model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> 
 
     from pluralism_eval.llm.linear import fast_linear
 
-    batch = _batch([{"input_ids": p + t, "labels": [_UNSCORED] * len(p) + t} for p, t in rows])
+    batch = _batch(
+        [{"input_ids": p + t, "labels": [_UNSCORED] * len(p) + t} for p, t in rows], model
+    )
     labels = batch.pop("labels")[:, 1:].to(model.device)
     given = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in batch.items()}
     with torch.inference_mode(), fast_linear(model):

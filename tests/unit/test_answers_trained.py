@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pluralism_eval.corpora import read_corpus
 from pluralism_eval.errors import PluralismError
@@ -60,7 +60,8 @@ def test_only_the_answer_is_scored(tmp_path: Path, made: Path) -> None:
     assert answer[-1] == tokenizer.eos_token_id
     examples = _examples(tokenizer, pieces[:2], 64)
     assert examples[0] == {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
-    batch = _batch(examples)
+    model = AutoModelForCausalLM.from_pretrained(str(made / "base"))
+    batch = _batch(examples, model)
     kept = [[t for t in row if t != -100] for row in batch["labels"].tolist()]
     assert kept == [answer, tokens_of(tokenizer, pieces[1])[1]]
     assert batch["labels"].shape[1] == batch["logits_to_keep"] < batch["input_ids"].shape[1]

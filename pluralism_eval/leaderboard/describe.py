@@ -67,7 +67,7 @@ def system(run: Run, raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def listening(run: Run) -> dict[str, Any] | None:
     """How far the LLM moves with its messages, as the run measured it; None where it did not."""
-    row = run.ours.get("listening")
+    row = run.ours.get("listening") or {}
     found = heard.figures(row)
     if not found:
         return None

@@ -164,7 +164,7 @@ def _listening(sections: Mapping[str, Sequence[_Line]]) -> list[str]:
     """One sentence an LLM: whether its answers move with its messages at all."""
     found: dict[str, None] = {}
     for llm, lines in sections.items():
-        rows = [line.run.ours.get("listening") for line in lines]
+        rows = [line.run.ours.get("listening") or {} for line in lines]
         measured = [(row, own) for row in rows if (own := heard.figures(row))]
         for row, own in measured:
             name = "this LLM" if len(sections) == 1 else llm

@@ -10,6 +10,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import heard
 from pluralism_eval.commands import compare as command
 from pluralism_eval.distribution import likeliest
 from pluralism_eval.report.table import COLUMNS
@@ -44,6 +45,7 @@ def run_demo(limit: int, output: Path) -> None:
     runs = {run.name: run for run in done}
     lines = [
         f"{len(runs)} methods x {len(_HEADS)} tasks x {limit} docs: SmolLM2-135M-Instruct and six community LMs.",
+        *_hearing(runs["modular_pluralism"]),
         "",
         *_scores(runs),
         f"{limit} docs a task show that everything runs, not which method is better.",
@@ -58,6 +60,16 @@ def run_demo(limit: int, output: Path) -> None:
 
 def _quiet(_: str) -> None:
     """The log has it."""
+
+
+def _hearing(run: Run) -> list[str]:
+    """The instrument's check: does the LLM move with its messages?"""
+    found = heard.figures(run.ours.get("listening"))
+    return (
+        textwrap.wrap(f"{heard.sentence(found)[:1].upper()}{heard.sentence(found)[1:]}.", _WIDTH)
+        if found
+        else []
+    )
 
 
 def _scores(runs: Mapping[str, Run]) -> list[str]:

@@ -9,138 +9,239 @@ is mean P(option | its passage) − mean P(option | the other options' passages)
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pluralism_eval import readouts, requests
-from pluralism_eval.cache import Store, cache_root, digest
+from pluralism_eval import heard, ranks, readouts, requests, utilisation
+from pluralism_eval.cache import digest
 from pluralism_eval.data.docs import build_docs, shared_meta
 from pluralism_eval.distribution import read
+from pluralism_eval.errors import PluralismError
+from pluralism_eval.heard import LEVELS, Heard
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.metrics.statistics import mean_interval
 from pluralism_eval.presets import Preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.replies import parse_choice
-from pluralism_eval.schema import Query
+from pluralism_eval.schema import Query, Turn
 from pluralism_eval.settings import Settings
+from pluralism_eval.usage import Usage
 from pluralism_eval.variants import expand
 
-HARDLY = 0.1
-"""Below it, differences between methods mean little."""
 RESPONSE_TOKENS = 96
 """New tokens of a response to two opposed passages."""
-LEVELS = ("quoted", "argued")
+FILE = "listening.json"
 _METHOD = "modular_pluralism"
+_SERVERS = ("openai", "anthropic-completions", "gguf", "ggml", "textsynth", "watsonx_llm")
+"""Beside those that lm-eval asks through its ``TemplateAPI``."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A figure in its interval."""
+class Way:
+    """How an LLM is asked and read: one measurement each."""
 
-    value: float
-    low: float
-    high: float
-    n: int
-    """Probes."""
+    readout: str
+    """As a query has it (``letters``, ``cloze``, ...)."""
+    chat: bool = False
+    """Through its chat template."""
+    system: str = ""
+    """The system instruction."""
+
+    @property
+    def history(self) -> tuple[Turn, ...]:
+        return ({"role": "system", "content": self.system},) if self.system else ()
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Everything that a measurement depends on."""
+
+    llm: HarnessLLM
+    prompts: Prompts
+    settings: Settings
+    preset: Preset
+    way: Way
 
 
 @lru_cache(maxsize=1)
 def probes() -> dict[str, list[dict[str, Any]]]:
-    """``options``, ``selection`` and ``responses``: the probes that ship with the package."""
-    text = (files("pluralism_eval.data") / "listening.json").read_text(encoding="utf-8")
-    loaded: dict[str, list[dict[str, Any]]] = json.loads(text)
-    return loaded
+    """``options``, ``selection`` and ``responses``: the probes that ship with the package.
+
+    Raises:
+        PluralismError: the file is missing or damaged.
+    """
+    try:
+        loaded = json.loads((files("pluralism_eval.data") / FILE).read_text(encoding="utf-8"))
+        _check(loaded)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, PluralismError) as error:
+        raise PluralismError(
+            f"the probes of the listening check (pluralism_eval/data/{FILE}) are damaged: {type(error).__name__}: "
+            f"{error}. Install the package anew, or pass listening=false"
+        ) from error
+    found: dict[str, list[dict[str, Any]]] = loaded
+    return found
+
+
+def _check(loaded: Any) -> None:
+    for probe in loaded["options"]:
+        options = build_docs(probe["task"], [probe["item"]], {"preset": "paper"}, FILE)[0][
+            "pluralism"
+        ]["options"]
+        for level in LEVELS:
+            if len(probe[level]) != len(options) or not all(map(_content, probe[level])):
+                raise ValueError(f"{probe['item']['id']}: a passage for each option ({level})")
+    for case in loaded["selection"]:
+        if not 0 <= case["fits"] < len(case["comments"]) or not case["query"] + case["attribute"]:
+            raise ValueError(f"{case['query']}: fits {case['fits']}")
+    for case in loaded["responses"]:
+        if len(case["passages"]) != 2 or not all(map(_content, case["passages"])):
+            raise ValueError(f"{case['query']}: two passages")
+    if not all(loaded[name] for name in ("options", "selection", "responses")):
+        raise ValueError("a kind of probe is missing")
+
+
+# ---------------------------------------------------------------------- whether, and how
+
+
+def unwanted(settings: Settings) -> str:
+    """Why nothing is measured with these settings; empty where it is."""
+    if settings.listening == "auto":
+        if os.environ.get(heard.VARIABLE, "").lower() == "off":
+            return f"{heard.VARIABLE}=off"
+        if _is_server(settings.llm):
+            return f"llm={settings.llm} is a server, where it costs some hundred requests: pass listening=true"
+    return "" if settings.listening in (True, "auto") else "listening=false"
+
+
+def _is_server(llm: str) -> bool:
+    from lm_eval.api.registry import get_model, model_registry
+    from lm_eval.models.api_models import TemplateAPI
+
+    if llm in _SERVERS or llm not in model_registry:
+        return llm in _SERVERS
+    found = get_model(llm)
+    return isinstance(found, type) and issubclass(found, TemplateAPI)
+
+
+def way_of(
+    llm: HarnessLLM, settings: Settings, resolved: str | None, queries: Sequence[Query]
+) -> Way:
+    """How a run that asks ``queries`` reads its options; from the LLM's words where it has no log-probabilities.
+
+    Args:
+        resolved: the readout that the settings' comes to with this LLM, where that is known.
+    """
+    try:
+        readout = resolved or llm.resolve(settings.readout)
+        readout = "letters" if readout in ("options", "harness") else readout
+        if readout in readouts.FROM_LOGPROBS:
+            llm.check_scoring()
+    except PluralismError:  # a run of text tasks alone goes on without
+        readout = "generated"
+    turns = queries[0].history[:1] if queries else ()
+    system = turns[0]["content"] if turns and turns[0]["role"] == "system" else ""
+    return Way(readout, any(q.chat for q in queries), system)
+
+
+def size(readout: str, samples: int) -> tuple[int, int]:
+    """(prompts of a measurement, requests of it to a server that is asked once an option)."""
+    orders = 1 if readout == "cloze" else 2
+    replies = samples if readout == "sampled" else 1
+    options = [len(probe["quoted"]) for probe in probes()["options"]]
+    texts = len(probes()["selection"]) + len(probes()["responses"])
+    each = orders * replies * len(LEVELS)
+    by_option = readout in readouts.FROM_LOGPROBS
+    requests_ = sum(n * (n if by_option else 1) for n in options) * each + texts
+    return sum(options) * each + texts, requests_
+
+
+def key_of(identity: str, prompts: Prompts, settings: Settings, preset: Preset, way: Way) -> str:
+    """Of one LLM, readout and template: of everything that the figures depend on."""
+    how = {
+        "cloze": [settings.cloze_normalisation],
+        "sampled": [settings.readout_samples],
+    }.get(way.readout, [])
+    own = [preset.top_tokens, preset.llm_temperature, preset.answer_parsing, preset.choice_max_tokens]  # fmt: skip
+    texts = [prompts.texts[_METHOD], prompts.texts["readouts"]]
+    told = [way.readout, way.chat, way.system]
+    return digest(["listening", 1, probes(), identity, texts, told, how, own])
 
 
 def listening(
-    llm: HarnessLLM, prompts: Prompts, settings: Settings, preset: Preset, readout: str
-) -> dict[str, Heard]:
-    """``quoted``, ``argued``, ``selection`` and ``responses`` of one LLM, readout and wording; measured once and kept.
+    llm: HarnessLLM, prompts: Prompts, settings: Settings, preset: Preset, way: Way
+) -> dict[str, Any]:
+    """``quoted``, ``argued``, ``selection`` and ``responses`` of one LLM, readout and template; measured once and kept.
 
-    Args:
-        readout: what the settings' readout comes to with this LLM.
+    The processes of a launch measure together.
 
     Returns:
-        Name → figure. ``selection``: share of cases in which the one comment that fits the attribute was picked, 0 to
-        1. ``responses``: how much more of two opposed passages comes back in the response to them than in responses
-        to others, as a share of their content words, −1 to 1.
+        Name → figure (see :class:`pluralism_eval.heard.Heard`), and what they are of. ``selection``: share of cases in
+        which the one comment that fits the attribute was picked, 0 to 1. ``responses``: how much more of two opposed
+        passages comes back in the response to them than in responses to others, as a share of their content words,
+        −1 to 1. ``not_measured``: why it could not be.
     """
-    key = digest(
-        [
-            "listening",
-            1,
-            probes(),
-            llm.name,
-            prompts.texts[_METHOD],
-            prompts.texts["readouts"],
-            [readout, settings.chat, settings.cloze_normalisation, settings.readout_samples],
-            [preset.top_tokens, preset.passages, preset.llm_temperature, preset.answer_parsing],
-        ]
-    )
-    store = Store(cache_root() / "listening.sqlite", "listening")
-    known = store.get([key])
-    if key not in known:
-        found = _measure(llm, prompts, settings, preset, readout)
-        known = {key: {name: vars(heard) for name, heard in found.items()}}
-        store.put(known)
-    return {name: Heard(**row) for name, row in known[key].items()}
+    asked = _Asked(llm, prompts, settings, preset, way)
+    key = key_of(llm.identity, prompts, settings, preset, way)
+    store = heard.store()
+    known = ranks.agree(store.get([key]))
+    if key in known:
+        row: dict[str, Any] = known[key]
+        return row
+    before = replace(llm.usage)
+    try:
+        with utilisation.phase("listening"):
+            found = _measure(asked)
+    except PluralismError as error:  # a check does not end a run
+        log.warning("how far %s listens was not measured: %s", llm.name, error)
+        return {heard.NOT_MEASURED: str(error)}
+    finally:
+        used = llm.usage.since(before)
+        _set(llm.usage, before)  # the run's own figures are without it
+    of = {"llm": llm.identity, "readout": way.readout, "chat": way.chat, "usage": used.as_dict()}
+    row = {**heard.as_row(found), **of}
+    if ranks.is_first():
+        store.put({key: row})
+    return row
 
 
-def _measure(
-    llm: HarnessLLM, prompts: Prompts, settings: Settings, preset: Preset, readout: str
-) -> dict[str, Heard]:
-    found = {level: _options(llm, prompts, settings, preset, readout, level) for level in LEVELS}
-    return {
-        **found,
-        "selection": _selection(llm, prompts, settings, preset),
-        "responses": _responses(llm, prompts, settings),
-    }
+def _set(usage: Usage, values: Usage) -> None:
+    for f in fields(usage):
+        setattr(usage, f.name, getattr(values, f.name))
 
 
-def sentence(heard: Mapping[str, Heard], name: str) -> str:
-    """What a table's reader has to know about the LLM called ``name``."""
-    value = heard["quoted"].value
-    if value < HARDLY:
-        return (
-            f"{name} hardly hears messages: its answer moves by {value:.2f} of 1 with what its message names. "
-            "Differences between methods mean little."
-        )
-    return (
-        f"{name} moves by {value:.2f} of 1 with the option that its message names, and by {heard['argued'].value:.2f} "
-        "with one that it only argues for."
-    )
+def _measure(asked: _Asked) -> dict[str, Heard]:
+    found = {level: _options(asked, level) for level in LEVELS}
+    return {**found, "selection": _selection(asked), "responses": _responses(asked)}
 
 
 # ---------------------------------------------------------------------- options
 
 
-def _options(
-    llm: HarnessLLM,
-    prompts: Prompts,
-    settings: Settings,
-    preset: Preset,
-    readout: str,
-    level: str,
-) -> Heard:
+def _options(asked: _Asked, level: str) -> Heard:
     """Over both option orders, where the prompt lists the options."""
-    ways = list(_ways(settings, preset, readout))
-    asked: list[Query] = []
-    sent: list[str] = []
-    for probe, query in ways:
-        for passage in probe[level]:
-            asked.append(query)
-            sent.append(_prompt(llm, prompts, query, "distributional", [passage]))
+    ways, s = list(_ways(asked)), asked.settings
+    queries = [query for probe, query in ways for _ in probe[level]]
+    passages = [passage for probe, _ in ways for passage in probe[level]]
+    sent = [
+        _prompt(asked, query, "distributional", [passage], requests.reserve(query, asked.llm))
+        for query, passage in zip(queries, passages, strict=True)
+    ]
     alone = []
-    if settings.cloze_normalisation == "pmi" and readout == "cloze":
-        alone = [requests.render(q, readouts.asked(q, prompts), llm) for q in asked]
+    if s.cloze_normalisation == "pmi" and asked.way.readout == "cloze":
+        alone = [requests.render(q, readouts.asked(q, asked.prompts), asked.llm) for q in queries]
     scores = iter(
         readouts.option_scores(
-            llm, asked, sent, preset, settings.readout_samples, settings.cloze_normalisation, alone
+            asked.llm, queries, sent, asked.preset, s.readout_samples, s.cloze_normalisation, alone
         )
     )
     moved: dict[str, list[float]] = {}
@@ -150,40 +251,33 @@ def _options(
     return _figure([fmean(values) for values in moved.values()])
 
 
-def _ways(
-    settings: Settings, preset: Preset, readout: str
-) -> Iterator[tuple[dict[str, Any], Query]]:
+def _ways(asked: _Asked) -> Iterator[tuple[dict[str, Any], Query]]:
     """Each probe with each order in which its options are listed."""
     by_task: dict[str, list[dict[str, Any]]] = {}
     for probe in probes()["options"]:
         by_task.setdefault(probe["task"], []).append(probe)
     for task, members in by_task.items():
-        docs = build_docs(task, [p["item"] for p in members], _common(preset), "listening.json")
+        common = shared_meta(Path(FILE), asked.preset.name, None, None)
+        docs = build_docs(task, [p["item"] for p in members], common, FILE)
         for n, (probe, doc) in enumerate(zip(members, docs, strict=True)):
-            own = doc["pluralism"]
-            query = Query(
-                key=f"{task}/{n}",
-                task=task,
-                doc_id=n,
-                source_id=doc["id"],
-                source_input="",
-                mode="distributional",
-                readout=readout,  # type: ignore[arg-type]  # resolved by the LLM
-                text=own["query"],
-                chat=bool(settings.chat),
-                options=tuple(own["letters"]),
-                choices=tuple(own["options"]),
-                orders=1 if readout == "cloze" else 2,  # a cloze lists no options
-                generation=readouts.generation(readout, len(own["letters"]), preset),
-            )
-            for way in expand(query, 1, 1):
+            for way in expand(_option_query(asked, task, n, doc), 1, 1):
                 yield probe, way
 
 
-def _common(preset: Preset) -> dict[str, Any]:
-    from pathlib import Path
-
-    return shared_meta(Path("listening.json"), preset.name, None, None)
+def _option_query(asked: _Asked, task: str, n: int, doc: Mapping[str, Any]) -> Query:
+    own, readout = doc["pluralism"], asked.way.readout
+    return replace(
+        _text_query(asked, own["query"], n),
+        key=f"{task}/{n}",
+        task=task,
+        source_id=doc["id"],
+        mode="distributional",
+        readout=readout,  # type: ignore[arg-type]  # resolved by the LLM
+        options=tuple(own["letters"]),
+        choices=tuple(own["options"]),
+        orders=1 if readout == "cloze" else 2,  # a cloze lists no options
+        generation=readouts.generation(readout, len(own["letters"]), asked.preset),
+    )
 
 
 def _listed(distribution: Sequence[float], order: Sequence[int]) -> list[float]:
@@ -211,25 +305,25 @@ def _follows(given: Sequence[Sequence[float]]) -> float:
 # ---------------------------------------------------------------------- texts
 
 
-def _selection(llm: HarnessLLM, prompts: Prompts, settings: Settings, preset: Preset) -> Heard:
-    cases = probes()["selection"]
+def _selection(asked: _Asked) -> Heard:
+    cases, limit = probes()["selection"], asked.preset.choice_max_tokens
     sent = []
     for i, case in enumerate(cases):
-        query = replace(_text_query(case["query"], settings, i), attribute=case["attribute"])
-        sent.append(_prompt(llm, prompts, query, "select", case["comments"]))
-    limit = preset.choice_max_tokens
-    replies = llm.generate(sent, readouts.decoding(preset.llm_temperature, limit, ["\n"]))
+        query = replace(_text_query(asked, case["query"], i), attribute=case["attribute"])
+        sent.append(_prompt(asked, query, "select", case["comments"], limit))
+    decoding = readouts.decoding(asked.preset.llm_temperature, limit, ["\n"])
+    replies = asked.llm.generate(sent, decoding)
     picked = [parse_choice(r, len(c["comments"])) for r, c in zip(replies, cases, strict=True)]
     return _figure([float(p == c["fits"]) for p, c in zip(picked, cases, strict=True)])
 
 
-def _responses(llm: HarnessLLM, prompts: Prompts, settings: Settings) -> Heard:
+def _responses(asked: _Asked) -> Heard:
     cases = probes()["responses"]
     sent = [
-        _prompt(llm, prompts, _text_query(case["query"], settings, i), "overton", case["passages"])
-        for i, case in enumerate(cases)
+        _prompt(asked, _text_query(asked, c["query"], i), "overton", c["passages"], RESPONSE_TOKENS)
+        for i, c in enumerate(cases)
     ]
-    texts = llm.generate(sent, readouts.decoding(0.0, RESPONSE_TOKENS, []))
+    texts = asked.llm.generate(sent, readouts.decoding(0.0, RESPONSE_TOKENS, []))
     shares = []
     for i, case in enumerate(cases):
         back = [[_recall(passage, text) for text in texts] for passage in case["passages"]]
@@ -239,7 +333,7 @@ def _responses(llm: HarnessLLM, prompts: Prompts, settings: Settings) -> Heard:
     return _figure(shares)
 
 
-def _text_query(text: str, settings: Settings, n: int) -> Query:
+def _text_query(asked: _Asked, text: str, n: int) -> Query:
     return Query(
         key=f"listening/{n}",
         task="listening",
@@ -249,7 +343,8 @@ def _text_query(text: str, settings: Settings, n: int) -> Query:
         mode="overton",
         readout="generation",
         text=text,
-        chat=bool(settings.chat),
+        history=asked.way.history if asked.way.chat else (),
+        chat=asked.way.chat,
     )
 
 
@@ -266,21 +361,28 @@ def _content(text: str) -> set[str]:
     return words - set(ENGLISH_STOP_WORDS)
 
 
-def _prompt(
-    llm: HarnessLLM, prompts: Prompts, query: Query, name: str, messages: Sequence[str]
-) -> str:
-    """As modular_pluralism shows these messages."""
-    text = prompts.render(
+def _prompt(asked: _Asked, query: Query, name: str, messages: Sequence[str], reply: int) -> str:
+    """As modular_pluralism shows these messages, which are lines that need no quoting.
+
+    Raises:
+        PluralismError: with ``reply`` more tokens it does not fit the LLM's window.
+    """
+    text = asked.prompts.render(
         _METHOD,
         name,
-        query.template,
-        query=readouts.asked(query, prompts),
+        query=readouts.asked(query, asked.prompts) if query.options else query.text,
         attribute=query.attribute,
         attribute_line="",
         steer_line="",
         messages=messages,
     )
-    return requests.render(query, text, llm)
+    prompt, room = requests.render(query, text, asked.llm), asked.llm.max_length - reply
+    plain = str(getattr(prompt, "prompt", prompt))
+    if len(plain.encode()) > room and asked.llm.count_tokens(prompt) > room:
+        raise PluralismError(
+            f"its window of {asked.llm.max_length} tokens does not hold the probes"
+        )
+    return prompt
 
 
 def _figure(values: Sequence[float]) -> Heard:

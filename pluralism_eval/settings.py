@@ -85,6 +85,10 @@ class Settings:
     """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
     batch_tokens: int | None = None
     """Prompt tokens of a forward pass when options are scored; default: 1,024 on CPUs, 8,192 on GPUs."""
+    listening: Any = "auto"
+    """Whether methods with communities measure how far the LLM moves with its messages (:mod:`pluralism_eval.listening`):
+    ``true``, ``false``, or ``auto``: where the LLM is in this process, not at a server, which it would cost some
+    hundred requests. Once per LLM, readout and template; it changes no answer."""
     message_batch: int | None = None
     """Messages written at once; default: as many as the device's memory holds, at most 64 on CPUs and 256 on GPUs."""
 
@@ -155,8 +159,9 @@ def _with_defaults(s: Settings) -> Settings:
     """
     embedded = s.llm == "embedded" and not str(s.preset).startswith("reference")
     readout = s.readout or ("cloze" if embedded else "options")
+    told = {"true": True, "false": False}.get(str(s.listening).lower(), s.listening)
     chat = embedded and readout != "harness" if s.chat is None else s.chat
-    return replace(s, readout=readout, chat=chat)
+    return replace(s, readout=readout, chat=chat, listening=told)
 
 
 def _unknown(name: str, value: Any, known: set[str]) -> str:
@@ -197,6 +202,8 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         found.append(
             "chat=true rewrites prompts, readout=harness does not; pass --apply_chat_template"
         )
+    if s.listening != "auto" and not isinstance(s.listening, bool):
+        found.append(f"listening={s.listening!r} is unknown. Allowed: auto, true, false")
     if s.overlong not in ("error", "skip"):
         found.append(f"overlong={s.overlong!r} is unknown. Allowed: error, skip")
     if not isinstance(s.seed, int) or isinstance(s.seed, bool):

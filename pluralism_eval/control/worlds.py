@@ -105,7 +105,7 @@ class Distance:
         total = mean * (1 - mean) / variance - 1
         grid = np.linspace(-6, 6, 4001)  # quantiles of a million numbers, from a table
         table = FARTHEST * betaincinv(mean * total, (1 - mean) * total, ndtr(grid))
-        return np.interp(x, grid, table)
+        return np.asarray(np.interp(x, grid, table))
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Coverage:
     p: float
     within: float
     """Share of the variance of a value's number that its situation explains."""
-    values: Mapping[int, int]
-    """Number of values → situations with that many."""
+    values: tuple[int, ...]
+    """Number of values of a situation with each label."""
     share: float = 0.0
 
     @property
@@ -127,11 +127,8 @@ class Coverage:
         from scipy.special import ndtr
 
         of_doc = ndtr((_quantile(self.p) - math.sqrt(self.within) * x) / math.sqrt(1 - self.within))
-        n = np.array(list(self.values), dtype=np.int64)
-        weights = np.array(list(self.values.values()), dtype=np.float64)
-        # a doc has as many values for one method as for the other
-        counts = np.random.default_rng(len(x)).choice(n, x.shape[-1], p=weights / weights.sum())
-        return np.asarray(rng.binomial(counts, of_doc) / counts)
+        n = np.array(self.values)[labels]
+        return np.asarray(rng.binomial(n, of_doc) / n)
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ class World:
     clusters: Mapping[int, int]
     """Docs of a cluster → clusters with that many."""
     labels: tuple[float, ...] = (1.0,)
-    """Shares of the gold labels."""
+    """Shares of the gold labels (Overton: of the numbers of values)."""
     label_share: float = 0.0
     """Share of the variance of a gold label that its cluster explains."""
 

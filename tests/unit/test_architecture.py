@@ -59,7 +59,7 @@ LAYERS = [
     {"communities"},
     {"data", "metrics", "corpora"},
     {"train", "report", "messages", "scoring", "people", "study", "planning"},
-    {"reproduce", "doctor", "serving", "leaderboard", "exports", "hijack", "chaos"},
+    {"reproduce", "doctor", "serving", "leaderboard", "exports", "hijack", "chaos", "control"},
     {"commands"},
     {"demo"},
     {"cli"},

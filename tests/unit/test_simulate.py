@@ -90,7 +90,8 @@ def test_a_test_that_takes_docs_for_independent_is_found_out() -> None:
 
 def test_few_unequal_clusters_need_the_correction() -> None:
     row, _ = measure(GLOBAL, 50, 400)
-    assert row.held_plain < 0.935 < row.held
+    assert row.held_plain < 0.92  # 0.95 is promised; 400 benchmarks know this to 0.01
+    assert row.held > row.held_plain + 0.02
     assert row.first > 0.7
     assert row.better_by == pytest.approx(-0.03)
 

@@ -12,8 +12,9 @@ from scipy.stats import permutation_test
 
 from pluralism_eval import cli
 from pluralism_eval.control import simulate, tables
-from pluralism_eval.control.scores import SCORES, measured
-from pluralism_eval.control.simulate import Floats, Simulated, measure
+from pluralism_eval.control.scores import SCORES, Score, measured
+from pluralism_eval.control.simulate import Simulated, measure
+from pluralism_eval.control.worlds import Floats
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics import statistics
 from pluralism_eval.metrics.classification import METRICS
@@ -35,7 +36,7 @@ def test_every_headline_score_is_simulated() -> None:
 
 
 @pytest.mark.parametrize("score", SCORES, ids=lambda s: s.title)
-def test_the_truth_of_every_method_is_the_mean_of_very_many_docs(score: simulate.Score) -> None:
+def test_the_truth_of_every_method_is_the_mean_of_very_many_docs(score: Score) -> None:
     rng = np.random.default_rng(0)
     docs, count = 1000, 400
     design = score.world.design(docs, rng)
@@ -66,7 +67,7 @@ def test_docs_of_a_cluster_are_alike() -> None:
 def test_an_interval_of_half_the_width_misses_the_goal() -> None:
     def half(scores: Floats, clusters: list[int], seed: int) -> Floats:
         whole, middle = simulate.intervals(scores, clusters, seed), scores.mean(axis=1)[:, None]
-        return middle + (whole - middle) / 2
+        return np.asarray(middle + (whole - middle) / 2)
 
     row, _ = measure(SCORES[0], 50, 200, intervals=half)  # type: ignore[arg-type]
     assert row.held < 0.8
@@ -137,10 +138,10 @@ def test_the_correction_by_hand() -> None:
     by_hand = 1 - 2 * norm.cdf(t.ppf(0.025, 9) * (10 / 9) ** 0.5)
     assert statistics.widened(0.95, [3] * 10) == pytest.approx(by_hand)
     assert statistics.widened(0.95, [3] * 10) < statistics.widened(0.95, [1] * 9 + [21])
-    assert statistics.widened(0.95, [[3.0, 3.0]] * 10) == pytest.approx(
+    assert statistics.widened(0.95, np.full((10, 2), 3.0)) == pytest.approx(
         1 - 2 * norm.cdf(t.ppf(0.025, 18) * (10 / 9) ** 0.5)
     )
-    assert statistics.widened(0.95, [[1.0, 0.0], [0.0, 1.0]]) == 0.95
+    assert statistics.widened(0.95, np.eye(2)) == 0.95
     assert statistics.widened(0.95, [1] * 10**6) == pytest.approx(0.95, abs=1e-5)
 
 

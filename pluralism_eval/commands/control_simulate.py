@@ -19,7 +19,7 @@ def add_to(actions: Any) -> None:
     """Adds the action."""
     parser = actions.add_parser(
         "simulate",
-        help="do the 95 % intervals hold the truth, and how often do the tests err? without models, in minutes",
+        help="do the 95 %% intervals hold the truth, and how often do the tests err? without models, in minutes",
         description="Simulates benchmarks with clusters as in the released inputs and two methods whose true scores are known by "
         "formula, and puts them through the statistics of the reports. Writes simulated.md and simulated.json.",
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The instrument checked: a benchmark of the benchmark."""

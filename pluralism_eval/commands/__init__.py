@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "serve": {
         "serve": "server command lines, pool.yaml, compose.yaml and a SLURM array for vLLM or SGLang"
     },
+    "control": {"control": "check the benchmark itself on an invented town whose answers are known"},
     "chaos": {
         "chaos": "kills, damaged files, failing servers, full disks: is anything lost or silently wrong here?"
     },

@@ -60,6 +60,7 @@ LAYERS = [
     {"data", "metrics", "corpora"},
     {"train", "report", "messages", "scoring", "people", "study", "planning"},
     {"reproduce", "doctor", "serving", "leaderboard", "exports", "hijack", "chaos"},
+    {"control"},
     {"commands"},
     {"demo"},
     {"cli"},

@@ -10,8 +10,8 @@ from pluralism_eval.control.known import ADVERSARY, ORACLE, UNIFORM
 from pluralism_eval.report.comparison import Paired, comparisons
 from pluralism_eval.report.table import COLUMNS, Column, Samples, measured
 
-VANILLA, OURS, SHUFFLED, SIZES = "vanilla", "modular_pluralism", "mp, shuffled", "mp, true sizes"
-PAIRS = ((OURS, VANILLA), (OURS, SHUFFLED), (SIZES, OURS))
+VANILLA, OURS, SHUFFLED, EQUAL = "vanilla", "modular_pluralism", "mp, shuffled", "mp, equal weights"
+PAIRS = ((OURS, VANILLA), (OURS, SHUFFLED), (OURS, EQUAL))
 """The tests of the effects: one family for Holm's correction."""
 INSTRUMENT = ((ORACLE, UNIFORM), (UNIFORM, ADVERSARY))
 """The tests of the instrument alone, without any LLM: a family of their own."""
@@ -70,8 +70,8 @@ def effects(runs: Runs, found: Sequence[Paired]) -> list[Effect]:
     for column in columns(runs):
         own = {(p.first, p.second): _Signed(p, column) for p in found if p.score == column.title}
         verdicts.append(_messages(column.title, own[OURS, VANILLA], own[OURS, SHUFFLED]))
-        if (SIZES, OURS) in own:
-            verdicts.append(_priors(column.title, own[SIZES, OURS]))
+        if (OURS, EQUAL) in own:
+            verdicts.append(_priors(column.title, own[OURS, EQUAL]))
         verdicts.append(_instrument(column.title, [own[pair] for pair in INSTRUMENT]))
     return verdicts
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.control import known, shuffled
-from pluralism_eval.control.effects import OURS, SHUFFLED, SIZES, VANILLA
+from pluralism_eval.control.effects import EQUAL, OURS, SHUFFLED, VANILLA
 from pluralism_eval.control.town import town
 from pluralism_eval.data.docs import read_items
 from pluralism_eval.data.sources import input_file, long_name
@@ -60,11 +60,11 @@ def run(
     llm: StudyLLM, options: build.Options, docs: Mapping[str, int], output: Path, report: Any = print
 ) -> tuple[dict[str, dict[str, Samples]], dict[str, Run]]:  # fmt: skip
     """(method → task → samples, method → its run), the methods of known answers among the former."""
-    ours = spec(OURS, OURS, llm, options, docs)
+    ours = spec(OURS, OURS, llm, options, docs, {"weights": town().sizes})
     survey = {"globalopinionqa": docs["globalopinionqa"]}
     specs = [
         ours,
-        spec(SIZES, OURS, llm, options, survey, {"weights": town().sizes}),
+        spec(EQUAL, OURS, llm, options, survey),
         spec(VANILLA, VANILLA, llm, options, docs),
     ]
     for one in specs:

@@ -45,6 +45,8 @@ class Community:
     api_key_variable: str = "OPENAI_API_KEY"
     persona: str = ""
     """System instruction of a prompted community."""
+    script: str = ""
+    """scripted: JSON Lines file of its messages, or ``control/<name>`` of this package."""
 
     chat: str = "auto"
     """Asked in the chat template of its base: ``true``, ``false``, or ``auto``: where there is one."""
@@ -69,11 +71,13 @@ _NEEDS: dict[str, set[str]] = {
     "vllm": {"base", "adapter"},
     "served": {"base_url", "model", "base"},
     "prompted": {"persona"},
+    "scripted": {"script"},
 }
 _MAY: dict[str, set[str]] = {
     "lora": {"base_revision", "revision", "sha256", "pickle"},
     "vllm": {"base_revision", "revision", "sha256", "pickle"},
     "served": {"api_key_variable", "served_as"},
+    "scripted": set(),
     "prompted": {"base", "base_revision", "base_url", "model", "api_key_variable", "served_as"},
 }
 
@@ -165,6 +169,9 @@ def _read_file(path: Path) -> list[Any]:
             f"got {'an empty pool' if not entries else type(entries).__name__}"
         )
     for entry in entries:  # adapters beside the file
+        script = entry.get("script") if isinstance(entry, dict) else None
+        if isinstance(script, str) and script and is_file(str(path.parent / script)):
+            entry["script"] = str((path.parent / script).resolve())
         own = entry.get("adapter") if isinstance(entry, dict) else None
         if isinstance(own, str) and own and is_folder(path.parent / own):
             entry["adapter"] = str((path.parent / own).resolve())

@@ -19,6 +19,7 @@ from pluralism_eval.communities.catalogue import Community, load_pool
 from pluralism_eval.communities.engine import CANARIES, Engine, Job, Proof, Sampling
 from pluralism_eval.communities.lora import LoraEngine
 from pluralism_eval.communities.prompted import PromptedEngine
+from pluralism_eval.communities.scripted import ScriptedEngine, script_sha256
 from pluralism_eval.communities.served import Endpoint, ServedEngine
 from pluralism_eval.communities.store import MessageSource
 from pluralism_eval.errors import PluralismError
@@ -397,6 +398,8 @@ class CommunityPool:
         if first.engine == "prompted":
             personas = {c.name: c.persona for c in members}
             return PromptedEngine(first.base, personas, llm, first.base_revision, batch, day)
+        if first.engine == "scripted":
+            return ScriptedEngine({c.name: c.script for c in members})
         own = {c.name: self._adapters[c.name] for c in members}
         if first.engine == "vllm":
             return vllm.VLLMEngine(first.base, own, first.base_revision, day)
@@ -426,6 +429,8 @@ class CommunityPool:
         return self._templated[c.name]
 
     def _has_template(self, c: Community) -> bool:
+        if c.engine == "scripted":
+            return True  # no model: nothing stands against asking for an answer in words
         if not c.base_url:
             return bases.has_template(c.base, c.base_revision)
         if c.persona:
@@ -461,6 +466,8 @@ class CommunityPool:
                 "persona": c.persona,
                 **asked,
             }
+        if c.engine == "scripted":
+            return {"engine": "scripted", "script": script_sha256(c.script), **asked}
         base = bases.named_base(c.base, c.base_revision)
         if c.engine == "prompted":
             return {"engine": "prompted", "base": base, "persona": c.persona, **asked}
@@ -472,6 +479,8 @@ class CommunityPool:
 
     def _all_of(self, c: Community) -> dict[str, Any]:
         """The content of base and configuration, the number format of a base in this process, the date in its template."""
+        if c.engine == "scripted":
+            return {}  # the file's hash is all that its messages depend on
         if c.name not in self._contents:
             found: dict[str, Any] = {}
             if not c.base_url:
@@ -490,7 +499,7 @@ class CommunityPool:
         if c.name in self._further:
             return self._further[c.name]
         implied = set()
-        if not c.base_url and bases.pinned(c.base, c.base_revision):
+        if c.base and not c.base_url and bases.pinned(c.base, c.base_revision):
             implied.add("base")
         if c.adapter and self._adapters[c.name].usual:
             implied.add("adapter_config")

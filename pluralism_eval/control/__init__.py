@@ -1,1 +1,1 @@
-"""The instrument checked: a benchmark of the benchmark."""
+"""The control: a benchmark of the benchmark, where the right answers and the right order are known."""

@@ -105,7 +105,7 @@ def _reserve(run: Run, query: Query) -> int:
 def _of_communities(run: Run) -> list[Finding]:
     """Message prompt and message must fit the community's own window, or its engine stops the run."""
     new = run.settings.message_max_tokens or run.preset.message_max_tokens
-    bases = {c.base: c for c in run.communities if not c.base_url and c.engine != "vllm"}
+    bases = {c.base: c for c in run.communities if c.base and not c.base_url and c.engine != "vllm"}
     found = []
     for base, community in bases.items():
         source = run.embedded_folder if base == "embedded" else base

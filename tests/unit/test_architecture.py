@@ -59,7 +59,7 @@ LAYERS = [
     {"requests", "answers", "transcript"},
     {"communities"},
     {"data", "metrics", "corpora", "listening"},
-    {"train", "report", "messages", "scoring", "people", "study", "planning"},
+    {"train", "voices", "report", "messages", "scoring", "people", "study", "planning"},
     {"reproduce", "doctor", "serving", "leaderboard", "exports", "hijack", "chaos"},
     {"control"},
     {"commands"},

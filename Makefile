@@ -44,7 +44,7 @@ adapters: $(VENV)/.ready
 	for name in news_left news_center news_right social_left social_center social_right; do \
 	  $(BIN)/pluralism-eval train --preset small --epochs 1.5 --no-register --restart --corpus $(EMBEDDED)/corpora/$$name.jsonl \
 	    --name $$name --output $(EMBEDDED)/adapters/$$name || exit 1; done
-	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora --topics 10
+	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora --pieces 20 --topics 6
 
 # How the embedded NLI scorer's calibration pairs are read by the embedded model (half a minute).
 calibration: $(VENV)/.ready

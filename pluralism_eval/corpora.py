@@ -106,6 +106,11 @@ def read_corpus(
             + f"; at least {FEWEST_PIECES} are needed, every sixth is held out. "
             "One long document? Part it by blank lines"
         )
+    topics = {piece.topic or i for i, piece in enumerate(different[:max_pieces])}
+    if len(topics) < HELD_OUT_EVERY:
+        raise PluralismError(
+            f"corpus {source!r} has {len(topics)} different topics; at least {HELD_OUT_EVERY} are needed, every sixth is held out"
+        )
     return Corpus(
         source, tuple(different[:max_pieces]), len(texts) - len(different), left_out, licence
     )

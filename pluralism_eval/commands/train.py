@@ -61,6 +61,9 @@ def add(commands: Any) -> None:
     matrix.add_argument("--corpora", type=Path, required=True, help="folder with <community>.jsonl")
     matrix.add_argument("--base", default="embedded")
     matrix.add_argument(
+        "--pieces", type=int, help="of each corpus the first so many held-out pieces (default: all)"
+    )
+    matrix.add_argument(
         "--topics",
         type=int,
         default=0,
@@ -177,7 +180,7 @@ def _perplexity(arguments: argparse.Namespace) -> None:
         raise PluralismError(
             f"--adapters {arguments.adapters}: no folder named after one of {', '.join(corpora) or 'no corpus'}"
         )
-    table = perplexity_matrix(adapters, corpora, arguments.base)
+    table = perplexity_matrix(adapters, corpora, arguments.base, arguments.pieces)
     rows = [["held-out text of", *corpora]]
     rows += [[name, *(f"{values[c]:.1f}" for c in corpora)] for name, values in table.items()]
     print(markdown(rows))

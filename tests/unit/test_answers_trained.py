@@ -82,3 +82,9 @@ def test_texts_of_a_transformers_model_equal_a_plain_loop(made: Path) -> None:
             nats = sum(float(logprobs[i - 1, ids[0, i]]) for i in range(begin, ids.shape[1]))
             assert score.logprob == pytest.approx(nats, abs=1e-4)
             assert score.tokens == ids.shape[1] - begin
+
+
+def test_pieces_of_too_few_topics_leave_nothing_to_hold_out(tmp_path: Path) -> None:
+    few = [row | {"topic": str(i % 5)} for i, row in enumerate(rows(13))]
+    with pytest.raises(PluralismError, match="5 different topics; at least 6"):
+        read_corpus(write(tmp_path, few))

@@ -180,8 +180,7 @@ class ServedEngine:
             user = {"role": "user", "content": job.prompt}
             system = {"role": "system", "content": endpoint.persona}
             turns = [system, user] if endpoint.persona else [user]
-            floor = {} if endpoint.persona else self._floor
-            return Call("chat", {"messages": turns, **body, **floor})
+            return Call("chat", {"messages": turns, **body})
         text = f"{endpoint.persona}\n\n{job.prompt}" if endpoint.persona else job.prompt
         prompt = self._with_one_start(text, endpoint.base)
         return Call("completions", {"prompt": prompt, **body, **self._floor})

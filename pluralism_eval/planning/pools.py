@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from pluralism_eval.cache import digest
+from pluralism_eval.communities import asking
 from pluralism_eval.communities.catalogue import Community, load_pool
 from pluralism_eval.communities.pool import CommunityPool, make_pool
 from pluralism_eval.communities.store import MessageSource
@@ -200,21 +201,15 @@ class StandInPool:
 def prompt_counter(community: Community) -> Any:
     """Prompt → tokens that the community's engine sends."""
     counter = counter_of(community.base)
-    if community.engine != "prompted":
-        return counter
-    template = getattr(counter.tokenizer, "chat_template", None)
+    persona = community.persona
+    tokenizer = counter.tokenizer
+    wanted = community.chat == "true" or (
+        community.chat == "auto" and getattr(tokenizer, "chat_template", None) is not None
+    )
 
     def count(prompt: str) -> int:
-        turns = [
-            {"role": "system", "content": community.persona},
-            {"role": "user", "content": prompt},
-        ]
-        if template is None:
-            return counter("\n\n".join(turn["content"] for turn in turns))
-        assert counter.tokenizer is not None
-        text = counter.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
-        return counter(text)
+        if not wanted or tokenizer is None:
+            return counter(f"{persona}\n\n{prompt}" if persona else prompt)
+        return len(asking.encode(tokenizer, prompt, True, persona))
 
     return count

@@ -425,16 +425,16 @@ def server(llm: Any) -> Iterator[str]:
     engine, lock = LoraEngine("embedded", members, llm), threading.Lock()
 
     def answer(body: dict[str, Any]) -> Reply:
-        sampling = Sampling(body["max_tokens"], temperature=body["temperature"])
+        sampling = Sampling(body["max_tokens"], temperature=body.get("temperature", 1.0))
+        chat = "messages" in body
+        prompt = body["messages"][-1]["content"] if chat else body["prompt"]
         with lock:
             if body["model"] in names:
-                job = Job("k", names[body["model"]], body["prompt"], 0)
+                job = Job("k", names[body["model"]], prompt, 0, chat)
                 ((_, out),) = engine.generate([job], sampling)
             else:
                 local = engine._local
-                ((_, out),) = local.sample(
-                    local.model, [local.tokens(body["prompt"])], [0], sampling
-                )
+                ((_, out),) = local.sample(local.model, [local.tokens(prompt, chat)], [0], sampling)
         return out.text, out.n_tokens, "stop" if out.stopped else "length", None
 
     with serve([wanted.served, *names], answer) as url:

@@ -451,7 +451,7 @@ def test_pool_file_writes_the_messages_of_the_lora_engine(
     texts = []
     for communities in (str(tmp_path / "out/pool.yaml"), POOL):
         given = {
-            "communities": communities, "messages": str(tmp_path / f"store{len(texts)}"), "message_max_tokens": 8,
+            "communities": communities, "messages": str(tmp_path / f"store{len(texts)}"), "message_max_tokens": 32,
             "message_temperature": 0, "orders": 1,
         }  # fmt: skip
         settings = parse("modular_pluralism", given)

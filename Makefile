@@ -39,12 +39,12 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m tests.bench.overhead --docs 100 1000 10000 28763 --json results/bench/overhead.json
 	$(BIN)/python -m tests.bench.beside --json results/bench/beside.json
 
-# Retrain the shipped community LMs (about 15 minutes on 2 cores) and show what they learned.
+# Retrain the shipped community LMs (about 28 minutes on 2 cores) and show what they learned.
 adapters: $(VENV)/.ready
 	for name in news_left news_center news_right social_left social_center social_right; do \
-	  $(BIN)/pluralism-eval train --preset small --no-register --restart --corpus $(EMBEDDED)/corpora/$$name.jsonl \
+	  $(BIN)/pluralism-eval train --preset small --epochs 1.5 --no-register --restart --corpus $(EMBEDDED)/corpora/$$name.jsonl \
 	    --name $$name --output $(EMBEDDED)/adapters/$$name || exit 1; done
-	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora
+	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora --pieces 20 --topics 6
 
 # How the embedded NLI scorer's calibration pairs are read by the embedded model (half a minute).
 calibration: $(VENV)/.ready

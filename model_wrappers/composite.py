@@ -6,6 +6,7 @@ all queries at once (:mod:`.rounds`). Everything between lm-eval and that functi
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,6 +16,8 @@ from typing import Any
 from pluralism_eval import (
     __version__,
     context,
+    heard,
+    listening,
     ranks,
     readouts,
     requests,
@@ -34,6 +37,7 @@ from pluralism_eval.usage import Usage
 
 from .rounds import Rounds
 
+log = logging.getLogger(__name__)
 BLOCK = 512
 """Queries answered together: while the next block is, their answers are written into the cache (--use_cache)."""
 
@@ -50,6 +54,8 @@ class CompositeLM(Rounds):
         self._answers: AnswerCache | None = None
         self.resolved: str | None = None
         """The readout of our option tasks, once the LLM was asked what it gives."""
+        self.listening: dict[str, Any] = {}
+        """How far the LLM moves with its messages, once a method with communities was asked anything."""
 
     # ------------------------------------------------------------------ lm-eval's three calls
 
@@ -103,6 +109,7 @@ class CompositeLM(Rounds):
         if not queries:
             return []
         skipped = self._check(queries)
+        self._listen(queries)
         unique = list({query.key: query for query in queries}.values())
         kept = ranks.agree(self._answers.known(unique)) if self._answers else set()
         answers: dict[str, Answer] = {}
@@ -120,6 +127,22 @@ class CompositeLM(Rounds):
                 writing.start(self._write, todo, block, known)
                 answers |= {query.key: _without_trace(known[query.key]) for query in block}
         return [answers[query.key] for query in queries]
+
+    def _listen(self, queries: Sequence[Query]) -> None:
+        """The manipulation check, once a run; it changes nothing of the run's answers."""
+        if self.listening or not self.uses_communities:
+            return
+        why = listening.unwanted(self.settings)
+        if why:
+            self.listening = {heard.NOT_MEASURED: why}
+            return
+        way = listening.way_of(self.llm, self.settings, self.resolved, queries)
+        self.listening = listening.listening(
+            self.llm, self.prompts, self.settings, self.preset, way
+        )
+        warning = heard.warning(self.listening, self.llm.name)
+        if warning and ranks.is_first():
+            log.warning("%s", warning)
 
     def _write(
         self, todo: Sequence[Query], block: Sequence[Query], answers: Mapping[str, Answer]
@@ -181,7 +204,9 @@ class CompositeLM(Rounds):
         """The inner model's own answer to lm-eval's own requests (chat templating done)."""
         if not requests_:
             return []
-        rendered = [requests.render_direct(r, self.llm) for r in requests_]
+        rendered = [
+            requests.render_direct(r, self.llm, bool(self.settings.chat)) for r in requests_
+        ]
         self.llm.check_no_thought([r.args[0] for r in rendered])
         results: list[tuple[float, bool]] = self.inner.loglikelihood(rendered)
         readouts.check_logprobs(self.llm.name, [[float(value)] for value, *_ in results])
@@ -190,13 +215,15 @@ class CompositeLM(Rounds):
 
     def _direct_texts(self, requests_: list[Any]) -> list[str]:
         """As :meth:`_direct_scores`."""
-        rendered = [requests.render_direct(r, self.llm) for r in requests_]
+        rendered = [
+            requests.render_direct(r, self.llm, bool(self.settings.chat)) for r in requests_
+        ]
         bare = self.settings.readout == "harness"
         return self.llm.generate_until(rendered, bare) if rendered else []
 
     def _record_direct(self, requests_: Sequence[Any], responses: Sequence[Any]) -> None:
         for request, response in zip(requests_, responses, strict=True):
-            rendered = requests.render_direct(request, self.llm)
+            rendered = requests.render_direct(request, self.llm, bool(self.settings.chat))
             prompt = rendered.args[0]
             text = str(getattr(prompt, "prompt", prompt))
             room = self.llm.max_length - requests.reply_tokens(request, self.llm)
@@ -226,10 +253,21 @@ class CompositeLM(Rounds):
         if cache_hook.dbdict is not None:
             self._answers = AnswerCache(bypass(cache_hook.dbdict), self.fingerprint())
 
+    def _cloze(self) -> dict[str, Any]:
+        cloze = "cloze" in (self.resolved, self.settings.readout)
+        return {"cloze_normalisation": self.settings.cloze_normalisation} if cloze else {}
+
     def fingerprint(self) -> str:
         """Hash of everything an answer depends on besides its query."""
         s = asdict(self.settings)
-        for name in ("transcript", "batch_tokens", "message_batch", "llm_args", "messages"):
+        for name in (
+            "transcript",
+            "batch_tokens",
+            "message_batch",
+            "listening",
+            "llm_args",
+            "messages",
+        ):
             s.pop(name)
         exported = self.settings.messages if self._pool and self._pool.exported else None
         communities = self._pool.identity() if self._pool else []
@@ -258,6 +296,9 @@ class CompositeLM(Rounds):
             "mode": self.settings.mode,
             "readout": self.settings.readout,
             "readout_used": self.resolved or self.settings.readout,
+            "chat": self.settings.chat,
+            **self._cloze(),
+            **({"listening": self.listening} if self.uses_communities else {}),
             "seed": self.settings.seed,
             "communities": self._pool.identity() if self._pool else [],
             "llm_identity": self.llm.identity,

@@ -175,6 +175,10 @@ class Rounds(LM):
                 [prompts[i] for i in scored],
                 self.preset,
                 self.settings.readout_samples,
+                self.settings.cloze_normalisation,
+                [self._alone(queries[i]) for i in scored]
+                if self.settings.cloze_normalisation == "pmi"
+                else (),
             )
         for i, score in zip(scored, found, strict=True):
             scores[i] = score
@@ -188,6 +192,10 @@ class Rounds(LM):
             (text, score, replace(s, scores=score, refused=self.llm.refused(s.prompt)))
             for s, text, score in zip(sent, texts, scores, strict=True)
         ]
+
+    def _alone(self, query: Query) -> str:
+        """The question of a cloze alone: no message, no attribute, nothing of the method's."""
+        return requests.render(query, readouts.asked(query, self.prompts), self.llm)
 
     def answered(self, reply: tuple[str, OptionScores | None, Sent], **trace: Any) -> Answer:
         """The answer that one prompt's ``reply`` is, with the fields of :class:`Answer` in ``trace``."""

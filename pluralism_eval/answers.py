@@ -17,6 +17,7 @@ from pluralism_eval.schema import (
     Reading,
     Selection,
     Sent,
+    TextScore,
     fields_of,
 )
 
@@ -84,6 +85,8 @@ def _from_dict(row: Mapping[str, Any]) -> Answer:
                     **value,
                     "logprobs": tuple(value["logprobs"]),
                     "replies": tuple(value["replies"]),
+                    "texts": tuple(TextScore(**text) for text in value.get("texts", ())),
+                    "priors": tuple(value.get("priors", ())),
                 }
             )
         )

@@ -5,36 +5,51 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from pluralism_eval.cache import digest
+from pluralism_eval.communities import asking
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import leads_out, open_regular
 from pluralism_eval.json_files import loads
+from pluralism_eval.prompts import Prompts
 
 log = logging.getLogger(__name__)
 
 HELD_OUT_EVERY = 6
 FEWEST_PIECES = 2 * HELD_OUT_EVERY
+SITUATION = "Please comment on the following situation: {}"
+"""How the Overton task's queries put a situation."""
 CULTUREBANK = "culturebank"
 CULTUREBANK_ID = "SALT-NLP/CultureBank"
 _FILE_BYTES = 2 << 30
 CONTINENTS = ("asia", "africa", "europe", "northamerica", "southamerica")
 
 
+class Piece(NamedTuple):
+    """A text of a community; with a prompt, what it answers when it is asked that."""
+
+    text: str
+    prompt: str = ""
+    topic: str = ""
+    """Pieces of one topic are held out together; empty: the piece is a topic of its own."""
+    options: tuple[str, ...] = ()
+    """Of the question in ``prompt``, if it is one."""
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """Pieces of text, duplicates dropped; every sixth is held out from training."""
+    """Pieces of text, duplicates dropped; those of every sixth topic are held out from training."""
 
     source: str
-    pieces: tuple[str, ...]
+    pieces: tuple[Piece, ...]
     duplicates: int
     """Pieces dropped because an equal one came before."""
     left_out: dict[str, int]
@@ -44,15 +59,22 @@ class Corpus:
     @property
     def sha256(self) -> str:
         """Over the pieces in their order."""
-        return digest(list(self.pieces))
+        return digest([[p.prompt, p.text] if p.prompt else p.text for p in self.pieces])
 
     @property
-    def training(self) -> list[str]:
-        return [t for i, t in enumerate(self.pieces) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1]
+    def training(self) -> list[Piece]:
+        return [
+            piece for piece, held in zip(self.pieces, self._held_out(), strict=True) if not held
+        ]
 
     @property
-    def held_out(self) -> list[str]:
-        return list(self.pieces[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
+    def held_out(self) -> list[Piece]:
+        return [piece for piece, held in zip(self.pieces, self._held_out(), strict=True) if held]
+
+    def _held_out(self) -> list[bool]:
+        topics = [piece.topic or f"#{i}" for i, piece in enumerate(self.pieces)]
+        order = {topic: n for n, topic in enumerate(dict.fromkeys(topics))}
+        return [order[topic] % HELD_OUT_EVERY == HELD_OUT_EVERY - 1 for topic in topics]
 
 
 def read_corpus(
@@ -61,7 +83,8 @@ def read_corpus(
     """Text of a community.
 
     Args:
-        source: a ``.jsonl`` file; a text file, pieces parted by blank lines; a folder of ``.txt``
+        source: a ``.jsonl`` file, whose rows have the column of texts, or ``question``, ``options``, ``answer`` and
+            ``reasons``, or ``situation`` and ``view`` (these with ``topic``, if they have one); a text file, pieces parted by blank lines; a folder of ``.txt``
             files, one piece each; ``culturebank:CONTINENT``; or the id of a dataset.
         column: where the text stands in JSON Lines and datasets.
         split: of a dataset.
@@ -74,7 +97,7 @@ def read_corpus(
     if max_pieces is not None and max_pieces < FEWEST_PIECES:
         raise PluralismError(f"--max-pieces {max_pieces}: at least {FEWEST_PIECES} are needed")
     texts, left_out, licence = _read(source, column, split)
-    different = list(dict.fromkeys(text.strip() for text in texts))
+    different = list(dict.fromkeys(piece._replace(text=piece.text.strip()) for piece in texts))
     if len(different) < FEWEST_PIECES:
         dropped = len(texts) - len(different)
         raise PluralismError(
@@ -83,16 +106,22 @@ def read_corpus(
             + f"; at least {FEWEST_PIECES} are needed, every sixth is held out. "
             "One long document? Part it by blank lines"
         )
+    topics = {piece.topic or i for i, piece in enumerate(different[:max_pieces])}
+    if len(topics) < HELD_OUT_EVERY:
+        raise PluralismError(
+            f"corpus {source!r} has {len(topics)} different topics; at least {HELD_OUT_EVERY} are needed, every sixth is held out"
+        )
     return Corpus(
         source, tuple(different[:max_pieces]), len(texts) - len(different), left_out, licence
     )
 
 
-def _read(source: str, column: str, split: str) -> tuple[list[str], dict[str, int], str]:
+def _read(source: str, column: str, split: str) -> tuple[list[Piece], dict[str, int], str]:
     path = Path(source)
     kind, _, continent = source.partition(":")
     if kind == CULTUREBANK:
-        return _culturebank(continent)
+        texts, left_out, licence = _culturebank(continent)
+        return _plain(texts), left_out, licence
     if path.is_dir():
         found = sorted(path.rglob("*.txt"))
         if not found:
@@ -107,14 +136,15 @@ def _read(source: str, column: str, split: str) -> tuple[list[str], dict[str, in
         texts = [_text(file) for file in own]
         filled = [text for text in texts if text.strip()]
         left_out = _counted("empty files", len(texts) - len(filled))
-        return filled, left_out | _counted("links out of the folder", foreign), "unknown"
+        return _plain(filled), left_out | _counted("links out of the folder", foreign), "unknown"
     if path.is_file() and path.suffix in (".jsonl", ".json"):
-        return _column(source, _json_lines(source, _text(path)), column), {}, "unknown"
+        return _pieces(source, _json_lines(source, _text(path)), column), {}, "unknown"
     if path.is_file():
-        return [t for t in re.split(r"\n\s*\n", _text(path)) if t.strip()], {}, "unknown"
+        parts = [t for t in re.split(r"\n\s*\n", _text(path)) if t.strip()]
+        return _plain(parts), {}, "unknown"
     if path.suffix or source.startswith((".", "/", "~")):
         raise PluralismError(f"corpus {source!r}: no such file or folder")
-    return _column(source, _dataset(source, split), column), {}, "unknown"
+    return _pieces(source, _dataset(source, split), column), {}, "unknown"
 
 
 def _counted(reason: str, count: int) -> dict[str, int]:
@@ -167,21 +197,54 @@ def _dataset(source: str, split: str) -> Iterable[Any]:
     return rows
 
 
-def _column(source: str, rows: Iterable[Any], column: str) -> list[str]:
-    texts = []
+def _plain(texts: Iterable[str]) -> list[Piece]:
+    return [Piece(text) for text in texts]
+
+
+def _pieces(source: str, rows: Iterable[Any], column: str) -> list[Piece]:
+    """Rows of text, of questions with their answers, or of situations with views on them."""
+    prompts = Prompts()
+    found = []
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or column not in row:
-            columns = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-            raise PluralismError(
-                f"corpus {source!r}, row {number} has no column {column!r} (it has: {columns}); set --column"
+        where = f"corpus {source!r}, row {number}"
+        if not isinstance(row, dict):
+            raise PluralismError(f"{where} is {type(row).__name__}, not a table row; set --column")
+        topic = str(row.get("topic", ""))
+        if {"question", "options", "answer", "reasons"} <= row.keys():
+            found.append(_answer(where, row, topic, prompts))
+        elif {"situation", "view"} <= row.keys():
+            asked = SITUATION.format(_filled(where, row, "situation"))
+            found.append(
+                Piece(_filled(where, row, "view"), asking.situation(prompts, asked), topic)
             )
-        value = row[column]
-        if not isinstance(value, str) or not value.strip():
+        elif column in row:
+            found.append(Piece(_filled(where, row, column), topic=topic))
+        else:
             raise PluralismError(
-                f"corpus {source!r}, row {number}: column {column!r} is {value!r:.60}, not text"
+                f"{where} has no column {column!r} (it has: {', '.join(map(str, row))}); set --column, or give "
+                "question, options, answer and reasons, or situation and view"
             )
-        texts.append(value)
-    return texts
+    return found
+
+
+def _answer(where: str, row: Mapping[str, Any], topic: str, prompts: Prompts) -> Piece:
+    options, answer = row["options"], _filled(where, row, "answer")
+    if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
+        raise PluralismError(f"{where}: options are {options!r:.80}; a list of texts is needed")
+    if answer not in options:
+        raise PluralismError(
+            f"{where}: the answer {answer!r:.60} is none of the options {options!r:.120}"
+        )
+    text = asking.answered(answer, _filled(where, row, "reasons"))
+    prompt = asking.asked_question(prompts, _filled(where, row, "question"), options)
+    return Piece(text, prompt, topic, tuple(options))
+
+
+def _filled(where: str, row: Mapping[str, Any], column: str) -> str:
+    value = row[column]
+    if not isinstance(value, str) or not value.strip():
+        raise PluralismError(f"{where}: column {column!r} is {value!r:.60}, not text")
+    return value
 
 
 # ---------------------------------------------------------------------- CultureBank

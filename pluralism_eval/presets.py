@@ -23,6 +23,8 @@ class Preset:
     """New tokens of a community LM's message."""
     message_top_p: float
     """Nucleus of message sampling at temperature 1."""
+    message_layout: Literal["words", "authors"]
+    """What a community is asked in a chat template: for an answer in words and reasons, or as the authors' code asks."""
     llm_temperature: float
     """0 is greedy."""
     llm_max_tokens: int | None
@@ -63,6 +65,7 @@ PRESETS: dict[str, Preset] = {
         name="paper",
         message_max_tokens=512,
         message_top_p=1.0,
+        message_layout="words",
         llm_temperature=0.0,
         llm_max_tokens=None,
         choice_max_tokens=20,
@@ -85,6 +88,7 @@ PRESETS: dict[str, Preset] = {
         name="reference",
         message_max_tokens=200,
         message_top_p=0.9,
+        message_layout="authors",
         llm_temperature=0.1,
         llm_max_tokens=200,
         choice_max_tokens=20,
@@ -105,6 +109,7 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 _ALLOWED = {
+    "message_layout": ("words", "authors"),
     "nli_premise": ("sentence", "explanation"),
     "coverage": ("argmax", "max_probability"),
     "empty_response": ("zero", "minus_one"),

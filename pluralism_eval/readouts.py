@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from pluralism_eval import cloze
 from pluralism_eval.distribution import ABOVE_0, modes
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.harness import HarnessLLM
@@ -20,9 +21,10 @@ from pluralism_eval.presets import Preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.replies import parse_answer, parse_shares
 from pluralism_eval.schema import OptionScores, Query
+from pluralism_eval.variants import without_cue
 
 FROM_WORDS = ("generated", "sampled", "verbalised")
-FROM_LOGPROBS = ("letters", "echo", "top_logprobs", "continuations")
+FROM_LOGPROBS = ("letters", "echo", "top_logprobs", "cloze", "continuations")
 _TOKENS_A_SHARE = 24  # "A. Somewhat favorable: 40%", with some room
 
 
@@ -49,11 +51,13 @@ def generation(readout: str, n_options: int, preset: Preset) -> dict[str, Any]:
 
 
 def asked(query: Query, prompts: Prompts) -> str:
-    """The query as the LLM's answering prompt shows it: verbalised answers are asked for in words."""
+    """The query as the LLM's answering prompt shows it: verbalised answers are asked for in words,
+    and a cloze shows no letters."""
+    if query.readout == "cloze":
+        return cloze.asked(query)
     if query.readout != "verbalised":
         return query.text
-    question = query.text.rstrip().removesuffix("Answer:").rstrip()
-    return prompts.render("readouts", "verbalised", query=question)
+    return prompts.render("readouts", "verbalised", query=without_cue(query.text))
 
 
 def needs_logprobs(query: Query) -> bool:
@@ -66,12 +70,16 @@ def option_scores(
     prompts: Sequence[str],
     preset: Preset,
     samples: int,
+    normalisation: str = "sum",
+    alone: Sequence[str] = (),
 ) -> list[OptionScores]:
     """[n_queries] scores, each readout in one batch.
 
     Args:
         prompts: [n_queries], rendered.
         samples: replies a prompt of readout ``sampled``.
+        normalisation: of readout ``cloze``.
+        alone: [n_queries] prompts of the question alone, rendered; only ``pmi`` needs them.
 
     Raises:
         PluralismError: a readout that scores no options, or numbers that are no log-probabilities.
@@ -84,6 +92,14 @@ def option_scores(
             found = llm.option_logprobs(sent, options, preset.top_tokens, kind)
         elif kind == "continuations":
             found = llm.continuation_logprobs(sent, options)
+        elif kind == "cloze":
+            found = _cloze(
+                llm,
+                [queries[i] for i in part],
+                sent,
+                normalisation,
+                [alone[i] for i in part] if alone else [],
+            )
         elif kind in FROM_WORDS:
             found = _from_words(llm, [queries[i] for i in part], sent, preset, samples)
         else:
@@ -106,6 +122,25 @@ def check_logprobs(name: str, rows: Sequence[Sequence[float]]) -> None:
 
 def _rounded(scores: OptionScores) -> OptionScores:
     return replace(scores, logprobs=tuple(min(value, 0.0) for value in scores.logprobs))
+
+
+def _cloze(
+    llm: HarnessLLM,
+    queries: Sequence[Query],
+    prompts: Sequence[str],
+    normalisation: str,
+    alone: Sequence[str],
+) -> list[OptionScores]:
+    """The options' texts after their prompts, and for PMI after the question alone."""
+    texts = [cloze.texts(query) for query in queries]
+    scores = llm.text_logprobs(prompts, texts)
+    priors: list[tuple[float, ...]] = [()] * len(queries)
+    if alone:
+        priors = [tuple(s.logprob for s in own) for own in llm.text_logprobs(alone, texts)]
+    return [
+        cloze.read(query.choices, own, prior, normalisation)
+        for query, own, prior in zip(queries, scores, priors, strict=True)
+    ]
 
 
 def _from_words(

@@ -38,9 +38,16 @@ def decode_chat(text: str) -> tuple[list[Turn], bool] | None:
     return (turns, prompt) if whole and turns and isinstance(prompt, bool) else None
 
 
-def render_direct(request: Any, llm: HarnessLLM) -> Any:
-    """lm-eval's own request with the inner model's chat template applied; unchanged without chat."""
-    chat = decode_chat(request.args[0]) if isinstance(request.args[0], str) else None
+def render_direct(request: Any, llm: HarnessLLM, chat_ours: bool = False) -> Any:
+    """lm-eval's own request with the inner model's chat template applied; unchanged without chat.
+
+    Args:
+        chat_ours: requests of our tasks go into the template although lm-eval was not told so.
+    """
+    text = request.args[0]
+    chat = decode_chat(text) if isinstance(text, str) else None
+    if chat is None and chat_ours and _is_ours(request):
+        chat = [{"role": "user", "content": text}], True
     if chat is None:
         return request
     return replace(
@@ -77,6 +84,7 @@ def option_queries(
             options = tuple(ours["letters"])
             spots = [requests[i].idx for i in members]
             readout = _readout(ours, resolved or settings.readout, preset)
+            _check_cloze(ours, readout, first)
         else:
             if settings.readout in FROM_WORDS:
                 raise PluralismError(
@@ -94,12 +102,30 @@ def option_queries(
     return queries, places
 
 
+def _check_cloze(ours: Mapping[str, Any], readout: str, request: Any) -> None:
+    """Examples in the prompt answer with letters; a cloze would ask for texts after them."""
+    if readout != "cloze":
+        return
+    text = request.args[0]
+    chat = decode_chat(text)
+    shown = "".join(turn["content"] for turn in chat[0]) if chat else text
+    if shown.count("Answer:") > 1 and shown != ours["query"]:
+        raise PluralismError(
+            f"readout=cloze reads the options' texts, and the few-shot examples of {request.task_name} answer with "
+            "letters: set --num_fewshot 0, or readout=options"
+        )
+
+
 def _readout(ours: Mapping[str, Any], asked: str, preset: Preset) -> Readout:
     """Of one of our option tasks. The authors read VK from words (``vk_readout``), the rest alike."""
     authors = ours.get("task") == "vk" and preset.vk_readout == "generated"
-    if authors and asked in ("options", "echo", "top_logprobs"):
+    if authors and asked in ("options", "echo", "top_logprobs", "cloze"):
         return "generated"
     return "letters" if asked in ("options", "harness") else asked  # type: ignore[return-value]
+
+
+def _is_ours(request: Any) -> bool:
+    return isinstance(request.doc, Mapping) and bool(request.doc.get("pluralism"))
 
 
 def text_queries(requests: Sequence[Any], settings: Settings, preset: Preset) -> list[Query]:
@@ -140,6 +166,7 @@ def _query(
     history: tuple[Turn, ...] = ()
     prefill = None
     text = request.args[0]
+    in_chat = chat is not None or bool(ours and settings.chat)
     if chat is not None:
         turns, generation_prompt = chat
         if not generation_prompt:
@@ -166,7 +193,7 @@ def _query(
         prefix=prefix,
         history=history,
         prefill=prefill,
-        chat=chat is not None,
+        chat=in_chat,
         options=options,
         choices=tuple(ours.get("options") or ()),
         orders=int(ours.get("orders") or 1),
@@ -220,6 +247,8 @@ def reserve(query: Query, llm: HarnessLLM) -> int:
     """Tokens of the context window that the response may need."""
     if query.readout in ("letters", "echo", "top_logprobs"):
         return 1
+    if query.readout == "cloze":
+        return max(llm.count_tokens(option) for option in query.choices) + 1
     if query.readout == "continuations":
         return max(llm.count_tokens(option) for option in query.options)
     return llm.new_tokens(query.generation)

@@ -12,10 +12,11 @@ from typing import Any, Literal
 Mode = Literal["overton", "steerable", "distributional"]
 MODES: tuple[Mode, ...] = ("overton", "steerable", "distributional")
 Readout = Literal[
-    "letters", "echo", "top_logprobs", "generated", "sampled", "verbalised", "continuations", "generation"
+    "letters", "echo", "top_logprobs", "cloze", "generated", "sampled", "verbalised", "continuations", "generation"
 ]  # fmt: skip
 """How an answer is read. Over the options of our tasks: the probabilities of their letters over the
-whole vocabulary, those that a server echoes, those among its likeliest tokens, the LLM's own words,
+whole vocabulary, those that a server echoes, those among its likeliest tokens, the probabilities of the
+options' texts (``cloze``), the LLM's own words,
 many samples of those, or percentages that it states. ``continuations`` scores the options of foreign
 tasks; ``generation`` is free text."""
 Turn = dict[str, str]
@@ -90,6 +91,17 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class TextScore:
+    """How likely one text is to go on from a prompt."""
+
+    logprob: float
+    """Nats, summed over its tokens; ≤ 0."""
+    tokens: int
+    greedy: bool
+    """True if greedy decoding would write it."""
+
+
+@dataclass(frozen=True, slots=True)
 class OptionScores:
     """One prompt's reading of the options."""
 
@@ -107,6 +119,10 @@ class OptionScores:
     """Probability of tokens that the server did not show, any of which may spell an option; in [0, 1]."""
     samples: int = 0
     """Replies that were read, where ``logprobs`` are their frequencies; 0: no sample."""
+    texts: tuple[TextScore, ...] = ()
+    """[n_options] of the options' texts (readout ``cloze``), from which ``logprobs`` are made."""
+    priors: tuple[float, ...] = ()
+    """[n_options] nats of the same texts after the question alone (``cloze_normalisation=pmi``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from pluralism_eval import chat_date
 from pluralism_eval.api.settings import parse_api
+from pluralism_eval.cloze import NORMALISATIONS
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.json_files import loads
 from pluralism_eval.presets import get_preset
@@ -17,8 +19,9 @@ from pluralism_eval.schema import MODES
 from pluralism_eval.secrets import secrets_in
 from pluralism_eval.yaml_files import is_file, read_yaml, yaml_value
 
+log = logging.getLogger(__name__)
 READOUTS = (
-    "options", "echo", "top_logprobs", "sampled", "verbalised", "generated", "harness"
+    "options", "echo", "top_logprobs", "cloze", "sampled", "verbalised", "generated", "harness"
 )  # fmt: skip
 
 
@@ -47,15 +50,23 @@ class Settings:
     """Folder of the message store, or of the authors' exported message files."""
     message_max_tokens: int | None = None
     """New tokens a message; default the preset's."""
-    message_temperature: float = 1.0
-    """Of message sampling; 0 is greedy."""
+    message_temperature: float | None = None
+    """Of message sampling; 0 is greedy. Default: the community's own (its pool's YAML), else 1."""
+    message_top_p: float | None = None
+    """Nucleus of message sampling. Default: the community's own, else the preset's."""
     seed: int = 1234
     """Seeds message sampling and fallbacks."""
-    readout: str = "options"
-    """``options``: letter probabilities over the vocabulary; of a server (``llm=openai``) the first that
+    readout: str = ""
+    """``cloze``: the probability of each option's text (default for ``llm=embedded``). ``options`` (default for
+    other LLMs): letter probabilities over the vocabulary; of a server (``llm=openai``) the first that
     it gives of ``echo`` (log-probabilities of the prompt's end), ``top_logprobs`` (of the first token)
     and ``sampled`` (shares of ``readout_samples`` replies at temperature 1). ``verbalised``:
     percentages that it states; ``generated``: its words. ``harness``: lm-eval's own (vanilla)."""
+    cloze_normalisation: str = "sum"
+    """Of ``readout=cloze``: see :func:`pluralism_eval.cloze.read`."""
+    chat: bool | None = None
+    """Puts the queries of our tasks into the LLM's chat template, also without ``--apply_chat_template``. Default:
+    true for ``llm=embedded`` (but not with ``readout=harness``), else as that flag says."""
     readout_samples: int = 20
     """Replies a prompt of ``readout=sampled``."""
     orders: int | None = None
@@ -74,6 +85,10 @@ class Settings:
     """JSONL file of everything sent and said; default beside lm-eval's ``--output_path``."""
     batch_tokens: int | None = None
     """Prompt tokens of a forward pass when options are scored; default: 1,024 on CPUs, 8,192 on GPUs."""
+    listening: Any = "auto"
+    """Whether methods with communities measure how far the LLM moves with its messages (:mod:`pluralism_eval.listening`):
+    ``true``, ``false``, or ``auto``: where the LLM is in this process, not at a server, which it would cost some
+    hundred requests. Once per LLM, readout and template; it changes no answer."""
     message_batch: int | None = None
     """Messages written at once; default: as many as the device's memory holds, at most 64 on CPUs and 256 on GPUs."""
 
@@ -131,10 +146,22 @@ def parse(method: str, given: Mapping[str, Any]) -> Settings:
             merged["chat_date"] = chat_date.checked(merged["chat_date"])
         except PluralismError as error:
             problems.append(str(error))
-    settings = Settings(**merged)
+    settings = _with_defaults(Settings(**merged))
     problems += _contradictions(method, settings)
     raise_all(f"model_args of {method}", problems)
     return settings
+
+
+def _with_defaults(s: Settings) -> Settings:
+    """What the embedded LLM needs in order to hear messages at all, where nothing else was said.
+
+    ``preset=reference`` asks in plain text and reads letters, as the authors did.
+    """
+    embedded = s.llm == "embedded" and not str(s.preset).startswith("reference")
+    readout = s.readout or ("cloze" if embedded else "options")
+    told = {"true": True, "false": False}.get(str(s.listening).lower(), s.listening)
+    chat = embedded and readout != "harness" if s.chat is None else s.chat
+    return replace(s, readout=readout, chat=chat, listening=told)
 
 
 def _unknown(name: str, value: Any, known: set[str]) -> str:
@@ -161,6 +188,22 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         )
     elif s.readout == "harness" and (s.orders or 1) > 1:
         found.append(f"orders={s.orders} rewrites prompts, readout=harness does not; drop one")
+    if s.cloze_normalisation not in NORMALISATIONS:
+        found.append(
+            f"cloze_normalisation={s.cloze_normalisation!r} is unknown. Allowed: {', '.join(NORMALISATIONS)}"
+        )
+    if s.cloze_normalisation == "pmi" and method == "vanilla":
+        log.warning(
+            "cloze_normalisation=pmi: vanilla adds nothing to its question, so its answers are uniform"
+        )
+    if not isinstance(s.chat, bool):
+        found.append(f"chat={s.chat!r} is unknown. Allowed: true, false")
+    elif s.chat and s.readout == "harness":
+        found.append(
+            "chat=true rewrites prompts, readout=harness does not; pass --apply_chat_template"
+        )
+    if s.listening != "auto" and not isinstance(s.listening, bool):
+        found.append(f"listening={s.listening!r} is unknown. Allowed: auto, true, false")
     if s.overlong not in ("error", "skip"):
         found.append(f"overlong={s.overlong!r} is unknown. Allowed: error, skip")
     if not isinstance(s.seed, int) or isinstance(s.seed, bool):
@@ -176,15 +219,19 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         ):
             found.append(f"{name}={value!r} must be a positive integer")
     temperature = s.message_temperature
-    if (
-        not isinstance(temperature, (int, float))
-        or isinstance(temperature, bool)
-        or not 0 <= temperature <= 100
-    ):
+    if temperature is not None and not (_is_number(temperature) and 0 <= temperature <= 100):
         found.append(f"message_temperature={temperature!r} must be a number from 0 (greedy) to 100")
+    if s.message_top_p is not None and not (
+        _is_number(s.message_top_p) and 0 < s.message_top_p <= 1
+    ):
+        found.append(f"message_top_p={s.message_top_p!r} must be a number above 0, at most 1")
     if s.prompts is not None and not is_file(str(s.prompts)):
         found.append(f"prompts={s.prompts!r} is not a file")
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_config(path: str, problems: list[str]) -> dict[str, Any]:

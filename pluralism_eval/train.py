@@ -6,6 +6,7 @@ A run that was stopped goes on from its last checkpoint.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import math
@@ -14,20 +15,24 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pluralism_eval.cache import digest
+from pluralism_eval.communities import asking
 from pluralism_eval.communities.adapters import CONFIG, RECORD, WEIGHTS, base_model, weights_sha256
 from pluralism_eval.communities.attached import attach
-from pluralism_eval.corpora import HELD_OUT_EVERY, Corpus, read_corpus
+from pluralism_eval.corpora import HELD_OUT_EVERY, Corpus, Piece, read_corpus
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import saving, write_atomic
 from pluralism_eval.json_files import read_json
 from pluralism_eval.llm import embedded
 
 log = logging.getLogger(__name__)
+_UNSCORED = -100
+"""Label of a token that the loss leaves out."""
 _ON_DEVICE = 8
 """Blocks per forward pass; a larger batch is accumulated."""
 
@@ -93,10 +98,12 @@ def train(
 
     from transformers import Trainer, TrainingArguments, set_seed
 
+    from pluralism_eval.llm.linear import fast_frozen_linear
+
     set_seed(seed)
     source = base_model(base)
     model, tokenizer = _load(source)
-    blocks = _blocks(tokenizer, corpus.training, recipe.block_size)
+    blocks = _examples(tokenizer, corpus.training, recipe.block_size)
     before = _base_perplexity(checkpoints / "base.json", model, tokenizer, corpus.held_out)
     model = _with_lora(model)
     on_device = min(recipe.batch_size, _ON_DEVICE)
@@ -120,8 +127,13 @@ def train(
     last = _last_checkpoint(checkpoints)
     if last is not None:
         log.warning("%s: going on from %s", name, last)
-    trainer = Trainer(model=model, args=arguments, train_dataset=blocks)
-    with _saving(checkpoints):
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=blocks,
+        data_collator=partial(_batch, model=model),
+    )
+    with _saving(checkpoints), fast_frozen_linear(model):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     model.eval()
     after = perplexity(model, tokenizer, corpus.held_out)
@@ -214,11 +226,11 @@ def _load(source: str) -> tuple[Any, Any]:
     return model.to("cuda" if gpu else "cpu").eval(), tokenizer
 
 
-def _base_perplexity(file: Path, model: Any, tokenizer: Any, texts: Sequence[str]) -> float:
+def _base_perplexity(file: Path, model: Any, tokenizer: Any, pieces: Sequence[Piece]) -> float:
     """Measured once; a run that goes on finds it."""
     known = _json(file)
     if known is None:
-        known = {"perplexity": perplexity(model, tokenizer, texts)}
+        known = {"perplexity": perplexity(model, tokenizer, pieces)}
         _write(file, known)
     return float(known["perplexity"])
 
@@ -257,6 +269,29 @@ def _last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def _examples(tokenizer: Any, pieces: Sequence[Piece], size: int) -> list[dict[str, list[int]]]:
+    """Plain texts as blocks of one stream; an answer to a prompt as an example of its own."""
+    texts = [piece.text for piece in pieces if not piece.prompt]
+    found = _blocks(tokenizer, texts, size) if texts else []
+    for piece in pieces:
+        if piece.prompt:
+            prompt, answer = tokens_of(tokenizer, piece)
+            found.append(
+                {"input_ids": prompt + answer, "labels": [_UNSCORED] * len(prompt) + answer}
+            )
+    return found
+
+
+def tokens_of(tokenizer: Any, piece: Piece) -> tuple[list[int], list[int]]:
+    """Token ids of the prompt, as engines write it, and of the text with the token that ends it."""
+    if not piece.prompt:
+        return [], tokenizer(piece.text)["input_ids"]
+    prompt = asking.encode(tokenizer, piece.prompt, asking.has_template(tokenizer))
+    space = "" if asking.has_template(tokenizer) else " "
+    answer = tokenizer(space + piece.text, add_special_tokens=False)["input_ids"]
+    return prompt, [*answer, tokenizer.eos_token_id]
+
+
 def _blocks(tokenizer: Any, texts: Sequence[str], size: int) -> list[dict[str, list[int]]]:
     """All texts, each closed by the end token, as one stream in blocks of ``size`` tokens."""
     stream = [
@@ -265,7 +300,41 @@ def _blocks(tokenizer: Any, texts: Sequence[str], size: int) -> list[dict[str, l
     blocks = [stream[i : i + size] for i in range(0, len(stream) - size + 1, size)]
     if not blocks:
         raise PluralismError(f"the corpus has {len(stream)} tokens, less than one block of {size}")
-    return [{"input_ids": block, "attention_mask": [1] * size, "labels": block} for block in blocks]
+    return [{"input_ids": block, "labels": block} for block in blocks]
+
+
+def _batch(examples: Sequence[Mapping[str, Sequence[int]]], model: Any) -> dict[str, Any]:
+    """Examples padded on the left, so that what is scored stands at the end: logits are computed only there.
+
+    For models that cannot be told positions or where logits are wanted: padded on the right, logits everywhere.
+    """
+    import torch
+
+    from pluralism_eval.llm.decoding import bare
+
+    known = inspect.signature(bare(model).forward).parameters
+    left = {"position_ids", "logits_to_keep"} <= known.keys()
+    longest = max(len(example["input_ids"]) for example in examples)
+
+    def padded(name: str, fill: int) -> Any:
+        rows = []
+        for example in examples:
+            gap = [fill] * (longest - len(example[name]))
+            rows.append([*gap, *example[name]] if left else [*example[name], *gap])
+        return torch.tensor(rows)
+
+    ids, labels = padded("input_ids", 0), padded("labels", _UNSCORED)
+    lengths = torch.tensor([len(example["input_ids"]) for example in examples])[:, None]
+    places = torch.arange(longest)[None]
+    mask = (places >= longest - lengths if left else places < lengths).long()
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    if not left:
+        return batch
+    scored = min(longest - int((labels != _UNSCORED).any(0).nonzero()[0]) + 1, longest)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    return {
+        **batch, "position_ids": positions, "labels": labels[:, -scored:], "logits_to_keep": scored,
+    }  # fmt: skip
 
 
 def _save(model: Any, record: Mapping[str, Any], output: Path) -> None:
@@ -332,27 +401,35 @@ community. It comments on a situation as its community would; a larger LLM reads
 """
 
 
-def perplexity(model: Any, tokenizer: Any, texts: Sequence[str], batch: int = 8) -> float:
-    """exp of the mean negative log-likelihood (nats a token), every text on its own; > 1."""
+def perplexity(model: Any, tokenizer: Any, pieces: Sequence[Piece], batch: int = 8) -> float:
+    """exp of the mean negative log-likelihood (nats a token) of the texts, every one on its own after its prompt; > 1."""
+    rows = sorted(
+        (tokens_of(tokenizer, piece) for piece in pieces), key=lambda r: len(r[0]) + len(r[1])
+    )
+    nats, tokens = 0.0, 0
+    for start in range(0, len(rows), batch):
+        part = rows[start : start + batch]
+        nats -= sum(log_likelihoods(model, part))
+        # the first token of a text without a prompt has nothing before it
+        tokens += sum(len(text) - (not prompt) for prompt, text in part)
+    return math.exp(nats / tokens)
+
+
+def log_likelihoods(model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+    """[n_rows] nats of each text after its prompt, in one forward pass."""
     import torch
 
     from pluralism_eval.llm.linear import fast_linear
 
-    rows = sorted((tokenizer(text)["input_ids"] for text in texts), key=len)
-    nats, tokens = 0.0, 0
-    for start in range(0, len(rows), batch):
-        part = rows[start : start + batch]
-        longest = max(map(len, part))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in part], device=model.device)
-        mask = torch.tensor(
-            [[1] * len(row) + [0] * (longest - len(row)) for row in part], device=model.device
-        )
-        with torch.inference_mode(), fast_linear(model):
-            logits = model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
-            own = logits.gather(-1, ids[:, 1:, None])[..., 0] - logits.logsumexp(-1)
-        nats -= float(own[mask[:, 1:].bool()].sum())
-        tokens += int(mask[:, 1:].sum())
-    return math.exp(nats / tokens)
+    batch = _batch(
+        [{"input_ids": p + t, "labels": [_UNSCORED] * len(p) + t} for p, t in rows], model
+    )
+    labels = batch.pop("labels")[:, 1:].to(model.device)
+    given = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in batch.items()}
+    with torch.inference_mode(), fast_linear(model):
+        logits = model(**given).logits[:, :-1].float()
+        own = logits.gather(-1, labels.clamp(min=0)[..., None])[..., 0] - logits.logsumexp(-1)
+    return [float(row[kept].sum()) for row, kept in zip(own, labels != _UNSCORED, strict=True)]
 
 
 def perplexity_matrix(

@@ -38,20 +38,59 @@ def reorder(
     text: str, letters: Sequence[str], options: Sequence[str], order: Sequence[int]
 ) -> str | None:
     """``text`` with its list "A. first B. second" in another order; None if it has not just one."""
-    stripped = [option.strip() for option in options]
-    listing = r"(\s+)".join(
-        rf"{re.escape(letter)}\.\s+{re.escape(option)}"
-        for letter, option in zip(letters, stripped, strict=True)
-    )
-    found = list(re.finditer(listing, text))
-    if len(found) != 1 or not letters:
+    match = listing(text, letters, options)
+    if match is None:
         return None
-    (match,) = found
     gaps = ["", *match.groups()]
     listed = "".join(
-        f"{gap}{letter}. {stripped[i]}" for gap, letter, i in zip(gaps, letters, order, strict=True)
+        f"{gap}{letter}. {options[i].strip()}"
+        for gap, letter, i in zip(gaps, letters, order, strict=True)
     )
     return text[: match.start()] + listed + text[match.end() :]
+
+
+def listing(text: str, letters: Sequence[str], options: Sequence[str]) -> re.Match[str] | None:
+    """Where ``text`` lists "A. first B. second"; None if it does so never, or more than once."""
+    if not letters or len(letters) != len(options):
+        return None
+    pattern = r"(\s+)".join(
+        rf"{re.escape(letter)}\.\s+{re.escape(option.strip())}"
+        for letter, option in zip(letters, options, strict=True)
+    )
+    found = list(re.finditer(pattern, text))
+    return found[0] if len(found) == 1 else None
+
+
+def stem(query: Query) -> str | None:
+    """The question of ``query`` without its list of lettered options; None where it has no such list."""
+    match = listing(query.text, query.options, query.choices)
+    if match is None:
+        return None
+    before = query.text[: match.start()].rstrip().removesuffix("Options:").rstrip()
+    after = without_cue(query.text[match.end() :]).strip()
+    return f"{before}\n{after}" if after else before
+
+
+def named(text: str, options: Sequence[str]) -> list[int]:
+    """Indices of the options that ``text`` names in their words.
+
+    A longer option hides the shorter ones within it ("Strongly favor" is no "Favor"). An option of one word must be
+    written as it is listed: "either way" names no "Either".
+    """
+    found = []
+    for i in sorted(range(len(options)), key=lambda i: -len(options[i])):
+        words = options[i].strip().rstrip(".")
+        flags = re.IGNORECASE if " " in words else re.NOFLAG
+        pattern = re.compile(rf"(?<!\w){re.escape(words)}(?!\w)", flags)
+        if pattern.search(text):
+            found.append(i)
+            text = pattern.sub(" ", text)
+    return sorted(found)
+
+
+def without_cue(text: str) -> str:
+    """``text`` without the closing "Answer:" after which a letter would follow."""
+    return text.rstrip().removesuffix("Answer:").rstrip()
 
 
 def expand(query: Query, templates: int, samples: int) -> list[Query]:

@@ -20,6 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads of two worke
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["PLURALISM_EVAL_NLI"] = "embedded"
+os.environ["PLURALISM_EVAL_LISTENING"] = "off"  # tests/unit/test_listening.py asks for it
 
 from lm_eval.api.model import LM
 from lm_eval.api.registry import model_registry

@@ -46,6 +46,9 @@ COMMANDS: dict[str, dict[str, str]] = {
     "serve": {
         "serve": "server command lines, pool.yaml, compose.yaml and a SLURM array for vLLM or SGLang"
     },
+    "control": {
+        "control": "is the instrument right? a town whose answers are known; `control simulate`: intervals and tests"
+    },
     "chaos": {
         "chaos": "kills, damaged files, failing servers, full disks: is anything lost or silently wrong here?"
     },

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from pluralism_eval.commands.train import show_messages
 from pluralism_eval.communities import adapters, registry
 from pluralism_eval.communities.catalogue import Community, load_pool, named_pools
 from pluralism_eval.communities.pool import make_pool
@@ -24,6 +25,11 @@ def add(commands: Any) -> None:
     listing.set_defaults(action=_list)
     show = actions.add_parser("show", help="a community's or pool's entries and training figures")
     show.add_argument("communities", help="community, pool, YAML file, or several joined by +")
+    show.add_argument(
+        "--no-messages",
+        action="store_true",
+        help="do not load a model and let LoRA communities speak",
+    )
     show.set_defaults(action=_show)
     check = actions.add_parser("check", help="adapters, hashes, shapes, and a liveness proof")
     check.add_argument("communities", help="community, pool, YAML file, or several joined by +")
@@ -72,6 +78,17 @@ def _show(arguments: argparse.Namespace) -> None:
                 print(f"  {field}: {plain(str(getattr(community, field)))}")
         for line in _training(community):
             print(f"  {plain(line)}")
+        if community.engine == "lora" and not arguments.no_messages:
+            _speak(community)
+
+
+def _speak(community: Community) -> None:
+    try:
+        folder = adapters.resolve_all([community])[community.name].folder
+    except PluralismError as error:
+        print(f"  It cannot speak here: {plain(str(error).splitlines()[-1].strip(' -'))}")
+        return
+    show_messages(community.name, folder, community.base)
 
 
 def _training(community: Community) -> list[str]:

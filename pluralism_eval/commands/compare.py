@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pluralism_eval.commands import studies
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.judge import check_judge
 from pluralism_eval.reproduce import build, compare, filled, output
+from pluralism_eval.results import Run
 from pluralism_eval.study import StudyLLM
 
 
@@ -60,6 +62,30 @@ def _names(flag: str | None, in_file: Any, key: str) -> list[str]:
     return found
 
 
+def run(
+    target: Any,
+    llms: list[StudyLLM],
+    options: build.Options,
+    folder: Path,
+    max_megabytes: float = 30,
+    judge: str | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[list[Run], output.Written]:
+    """Runs what is not finished yet and writes the report to ``folder``.
+
+    Args:
+        say: takes a line about each run as it begins.
+    """
+    if judge:
+        check_judge(judge)
+    entries = build.entries(target, llms, options)
+    with progress.one_line(folder / "log.txt"):
+        done = [r for _, r in build.run_all(entries, folder / "runs", options, report=say)]
+        runs = filled.labelled(done)
+        written = output.write(runs, folder, "Methods compared", options.nli, max_megabytes, judge)
+    return done, written
+
+
 def go(
     target: Any,
     llms: list[StudyLLM],
@@ -68,24 +94,17 @@ def go(
     max_megabytes: float = 30,
     judge: str | None = None,
 ) -> output.Written:
-    """Runs what is not finished yet, writes the report to ``folder`` and prints its tables."""
-    if judge:
-        check_judge(judge)
+    """:func:`run`, and prints its tables."""
     started = time.monotonic()
-    entries = build.entries(target, llms, options)
-    log = folder / "log.txt"
-    with progress.one_line(log):
-        done = build.run_all(entries, folder / "runs", options, report=_say)
-        runs = filled.labelled([run for _, run in done])
-        written = output.write(runs, folder, "Methods compared", options.nli, max_megabytes, judge)
+    done, written = run(target, llms, options, folder, max_megabytes, judge, _say)
     print("\n" + written.text)
     print(
-        f"Wall time of this call: {time.monotonic() - started:.0f} s. Everything else that was said: {log}"
+        f"Wall time of this call: {time.monotonic() - started:.0f} s. Everything else that was said: {folder / 'log.txt'}"
     )
     print(
         f"Report: {written.page}   tables: {folder / 'tables'}/   figures: {folder / 'figures'}/   runs: {folder / 'runs'}/"
     )
-    first = shlex.quote(str(done[-1][1].path.parent))
+    first = shlex.quote(str(done[-1].path.parent))
     print(
         "Next: open the report; publish a run with\n"
         f"      pluralism-eval submit {first}\n"

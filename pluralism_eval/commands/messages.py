@@ -46,7 +46,8 @@ def _common() -> argparse.ArgumentParser:
     common.add_argument("--limit", type=int, help="docs a task")
     common.add_argument("--preset", default="paper", help="paper (default) or reference")
     common.add_argument("--message_max_tokens", type=int, help="default: the preset's")
-    common.add_argument("--message_temperature", type=float, default=1.0)
+    common.add_argument("--message_temperature", type=float)
+    common.add_argument("--message_top_p", type=float)
     common.add_argument("--message_batch", type=int)
     common.add_argument("--message_samples", type=int, default=1, help="per query and community")
     common.add_argument("--orders", type=int, help="option orders; default: 2 on MoralChoice")
@@ -61,6 +62,7 @@ def _prepare(arguments: argparse.Namespace) -> tuple[CommunityPool, list[Query]]
         "preset",
         "message_max_tokens",
         "message_temperature",
+        "message_top_p",
         "message_batch",
         "message_samples",
         "orders",

@@ -6,16 +6,21 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pluralism_eval import heard, listening
 from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.distribution import read, total_variation
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
+from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.llm.load import load_llm
 from pluralism_eval.plugin import METHODS
+from pluralism_eval.presets import get_preset
+from pluralism_eval.prompts import Prompts
 from pluralism_eval.report.table import markdown
 from pluralism_eval.report.tabular import document
 from pluralism_eval.results import Run
@@ -69,8 +74,12 @@ def _compare(arguments: argparse.Namespace) -> None:
         if not arguments.json:
             print(f"[{n}/{len(specs)}] {name}", flush=True)
         runs[name] = execute(spec, arguments.output, arguments.batch_size, arguments.device)
+    hearing = {spec.label: _heard(spec, held, runs[spec.label]) for spec in specs}
     del held  # all runs shared it
     found = {task: compare(task, runs) for task in specs[0].tasks}
+    for by_readout in found.values():
+        for name, row in by_readout.items():
+            row["listening"] = hearing[name]
     if arguments.json:
         print(json.dumps(found, indent=1))
         return
@@ -78,6 +87,7 @@ def _compare(arguments: argparse.Namespace) -> None:
     for task, by_readout in found.items():
         lines += [task, "", markdown(rows(task, by_readout)), ""]
     lines += [
+        "- listening: how far the answer moves, of 1, with what a message names / with what it only argues for; – not measured",
         "- bounds: over all ways to share out the probability that the server did not show",
         "- sampling: standard deviation of the score over repeated sampling; a distance from few samples is too large as well",
         "- TV: mean total variation to the first readout's distribution, over docs that both read",
@@ -86,6 +96,19 @@ def _compare(arguments: argparse.Namespace) -> None:
     write_atomic(arguments.output / "report.md", text)
     print("\n" + text)
     print(f"Report: {arguments.output / 'report.md'}   runs: {arguments.output}/")
+
+
+def _heard(spec: RunSpec, llm: HarnessLLM, run: Run) -> dict[str, Any] | None:
+    """How far the LLM moves with messages when it is read in this way; None where that is not measured."""
+    settings = parse(spec.method, spec.model_args())
+    if listening.unwanted(settings):
+        return None
+    chat = bool(settings.chat or spec.llm.chat)
+    resolved = str(run.config["pluralism"]["readout_used"])
+    way = replace(listening.way_of(llm, settings, resolved, []), chat=chat)
+    preset = get_preset(settings.preset)
+    row = listening.listening(llm, Prompts(settings.prompts), settings, preset, way)
+    return row if heard.figures(row) else None
 
 
 def _specs(arguments: argparse.Namespace) -> list[RunSpec]:
@@ -159,12 +182,17 @@ def _distributions(run: Run, task: str) -> dict[int, tuple[list[float], float]]:
     }
 
 
+def _moved(row: Any) -> str:
+    found = heard.figures(row)
+    return f"{found['quoted'].value:.2f} / {found['argued'].value:.2f}" if found else "–"
+
+
 def rows(task: str, found: dict[str, dict[str, Any]]) -> list[Sequence[str]]:
     """Rows of text, the header first. Calls and tokens are of all the run's tasks."""
     name = _HEADLINES[short_name(task)]
     header = [
         "readout", "read by", f"{name} (± s.e.)", "bounds", "sampling", "option mass", "% unread", "TV", "calls",
-        "tokens in", "tokens out",
+        "tokens in", "tokens out", "listening",
     ]  # fmt: skip
     lines: list[Sequence[str]] = [header]
     for readout, row in found.items():
@@ -182,6 +210,7 @@ def rows(task: str, found: dict[str, dict[str, Any]]) -> list[Sequence[str]]:
                 f"{usage['calls']:,}",
                 f"{usage['prompt_tokens']:,}",
                 f"{usage['new_tokens']:,}",
+                _moved(row.get("listening")),
             ]
         )
     return lines

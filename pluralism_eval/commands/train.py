@@ -12,6 +12,7 @@ from pluralism_eval.communities import registry
 from pluralism_eval.corpora import read_corpus
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.report.table import markdown
+from pluralism_eval.report.tabular import plain
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -59,6 +60,17 @@ def add(commands: Any) -> None:
     )
     matrix.add_argument("--corpora", type=Path, required=True, help="folder with <community>.jsonl")
     matrix.add_argument("--base", default="embedded")
+    matrix.add_argument(
+        "--pieces", type=int, help="of each corpus the first so many held-out pieces (default: all)"
+    )
+    matrix.add_argument(
+        "--topics",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also let each community speak about the first N held-out topics: can one tell who wrote a message, and does it "
+        "name one option? (default: 0)",
+    )
     matrix.set_defaults(action=_perplexity)
 
 
@@ -105,6 +117,7 @@ def _train(arguments: argparse.Namespace) -> None:
     )
     if ppl["adapter"] >= ppl["base"]:
         print("It learned nothing: more epochs, a higher --learning-rate or more text may help.")
+    show_messages(name, output, base)
     if arguments.push_to_hub:
         _push(output, arguments.push_to_hub)
     if not arguments.no_register:
@@ -116,6 +129,16 @@ def _train(arguments: argparse.Namespace) -> None:
             f"Check it:  pluralism-eval communities check {name}\n"
             f"Use it:    lm_eval --model modular_pluralism --model_args communities=POOL+{name} --tasks 'pluralism_*'"
         )
+
+
+def show_messages(name: str, folder: Path, base: str) -> None:
+    """Three messages of the community beside those of its base."""
+    from pluralism_eval.voices import beside_base
+
+    print("\nWhat it says now (the same seeds, with the adapter and without):")
+    for prompt, bare, own in beside_base(name, folder, base):
+        print(f"\n  {prompt.splitlines()[0]}")
+        print(f"    base: {plain(bare)}\n    {name}: {plain(own)}")
 
 
 def _check_login() -> None:
@@ -157,7 +180,35 @@ def _perplexity(arguments: argparse.Namespace) -> None:
         raise PluralismError(
             f"--adapters {arguments.adapters}: no folder named after one of {', '.join(corpora) or 'no corpus'}"
         )
-    table = perplexity_matrix(adapters, corpora, arguments.base)
+    table = perplexity_matrix(adapters, corpora, arguments.base, arguments.pieces)
     rows = [["held-out text of", *corpora]]
     rows += [[name, *(f"{values[c]:.1f}" for c in corpora)] for name, values in table.items()]
     print(markdown(rows))
+    if arguments.topics:
+        _voices(adapters, corpora, arguments.base, arguments.topics)
+
+
+def _voices(adapters: dict[str, Path], corpora: dict[str, Path], base: str, topics: int) -> None:
+    from pluralism_eval.voices import voices
+
+    held_out = [p for p in read_corpus(str(next(iter(corpora.values())))).held_out if p.prompt]
+    if not held_out:
+        raise PluralismError(
+            "--topics: the corpora hold plain texts, no questions or situations to speak about"
+        )
+    kept = list(dict.fromkeys(piece.topic for piece in held_out))[:topics]
+    asked = [piece for piece in held_out if piece.topic in kept]
+    found = voices(adapters, base, asked)
+    rows = [
+        ["messages about held-out topics", "n", "who wrote it, guessed right", "name one option"]
+    ]
+    rows += [
+        [name, str(len(own)), f"{found.distinctness[name]:.2f}", f"{found.naming[name]:.2f}"]
+        for name, own in found.messages.items()
+    ]
+    print("\n" + markdown(rows))
+    print(f"Chance of the guess: {1 / len(adapters):.2f}.")
+    for name, own in found.messages.items():
+        print(f"\n{name}:")
+        for _, text in own[:3]:
+            print(f"  - {text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,21 @@ def _stored_dtype(base: str, revision: str) -> str:
     text = config.get_text_config()
     found = getattr(config, "dtype", None) or getattr(text, "dtype", None) or "float32"
     return str(found).removeprefix("torch.")
+
+
+@lru_cache(maxsize=256)
+def has_template(base: str, revision: str = "main") -> bool:
+    """Whether a base has a chat template. One that is not here yet counts as having one: bases of communities are
+    nearly always models that were tuned on instructions."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            base_model(base), revision=revision, trust_remote_code=False
+        )
+    except Exception:  # not here, or damaged: who loads it says so
+        return True
+    return getattr(tokenizer, "chat_template", None) is not None
 
 
 def pinned(base: str, revision: str) -> bool:

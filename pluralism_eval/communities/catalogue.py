@@ -45,6 +45,15 @@ class Community:
     api_key_variable: str = "OPENAI_API_KEY"
     persona: str = ""
     """System instruction of a prompted community."""
+    script: str = ""
+    """scripted: JSON Lines file of its messages, or ``control/<name>`` of this package."""
+
+    chat: str = "auto"
+    """Asked in the chat template of its base: ``true``, ``false``, or ``auto``: where there is one."""
+    message_temperature: float | None = None
+    """Of its messages; None: the run's."""
+    message_top_p: float | None = None
+    """Nucleus of its messages; None: the run's."""
 
     @property
     def place(self) -> tuple[str, ...]:
@@ -55,17 +64,20 @@ class Community:
         return (self.engine, self.base, self.base_revision)
 
 
-_COMMON = {"name", "description", "engine"}
+_COMMON = {"name", "description", "engine", "chat", "message_temperature", "message_top_p"}
+_NOT_TEXT = {"pickle", "message_temperature", "message_top_p"}
 _NEEDS: dict[str, set[str]] = {
     "lora": {"base", "adapter"},
     "vllm": {"base", "adapter"},
     "served": {"base_url", "model", "base"},
     "prompted": {"persona"},
+    "scripted": {"script"},
 }
 _MAY: dict[str, set[str]] = {
     "lora": {"base_revision", "revision", "sha256", "pickle"},
     "vllm": {"base_revision", "revision", "sha256", "pickle"},
     "served": {"api_key_variable", "served_as"},
+    "scripted": set(),
     "prompted": {"base", "base_revision", "base_url", "model", "api_key_variable", "served_as"},
 }
 
@@ -157,6 +169,9 @@ def _read_file(path: Path) -> list[Any]:
             f"got {'an empty pool' if not entries else type(entries).__name__}"
         )
     for entry in entries:  # adapters beside the file
+        script = entry.get("script") if isinstance(entry, dict) else None
+        if isinstance(script, str) and script and is_file(str(path.parent / script)):
+            entry["script"] = str((path.parent / script).resolve())
         own = entry.get("adapter") if isinstance(entry, dict) else None
         if isinstance(own, str) and own and is_folder(path.parent / own):
             entry["adapter"] = str((path.parent / own).resolve())
@@ -181,8 +196,9 @@ def _parse(entries: Sequence[Any], source: str) -> list[Community]:
         wrong = _problems(entry)
         problems += [f"entry {i} ({entry.get('name')!r}): {problem}" for problem in wrong]
         if not wrong:
-            values: dict[str, Any] = {k: str(v) for k, v in entry.items() if k != "pickle"}
-            found.append(Community(**values, pickle=entry.get("pickle", False)))
+            values: dict[str, Any] = {k: v if k in _NOT_TEXT else str(v) for k, v in entry.items()}
+            values["chat"] = str(entry.get("chat", "auto")).lower()
+            found.append(Community(**values))
     names = [c.name for c in found]
     problems += [
         f"name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})
@@ -219,6 +235,17 @@ def _problems(entry: Mapping[str, Any]) -> list[str]:
     elif entry.get("base_url") and set("?#") & set(str(entry["base_url"])):
         found.append(
             "base_url has a query: the paths of requests are added to it. Leave out ? and #"
+        )
+    if str(entry.get("chat", "auto")).lower() not in ("auto", "true", "false"):
+        found.append(f"chat={entry['chat']!r} is unknown. Allowed: auto, true, false")
+    for field, most in (("message_temperature", 100), ("message_top_p", 1)):
+        value = entry.get(field)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and 0 <= value <= most):
+            found.append(f"{field}={value!r} must be a number from 0 to {most}")
+    if entry.get("message_top_p") == 0:
+        found.append(
+            "message_top_p=0 leaves no token; above 0, or message_temperature: 0 for greedy messages"
         )
     if not isinstance(entry.get("pickle", False), bool):
         found.append(f"pickle={entry['pickle']!r} must be true or false")

@@ -35,6 +35,8 @@ class Job:
     community: str
     prompt: str
     seed: int
+    chat: bool = False
+    """The prompt is the user's turn in the chat template of the base."""
 
 
 @dataclass(frozen=True, slots=True)

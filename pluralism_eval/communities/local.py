@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pluralism_eval.chat_date import DEFAULT
+from pluralism_eval.communities import asking
 from pluralism_eval.communities.adapters import base_model
 from pluralism_eval.communities.engine import Output, Sampling
 from pluralism_eval.errors import PluralismError
@@ -27,20 +29,26 @@ class LocalModel:
     """A decoder-only transformers model that writes a batch of seeded messages."""
 
     def __init__(
-        self, base: str, revision: str, llm: HarnessLLM | None = None, batch: int | None = None
+        self,
+        base: str,
+        revision: str,
+        llm: HarnessLLM | None = None,
+        batch: int | None = None,
+        chat_date: str = DEFAULT,
     ) -> None:
         """
         Args:
             base, revision: what transformers loads.
             llm: if it is that same base model, its weights are used and left unchanged.
             batch: rows written at once; None: what the device's memory holds.
+            chat_date: what the chat template sees as today's date.
         """
-        self._batch = batch
+        self._batch, self._day = batch, chat_date
         self.model, self.tokenizer = _load(base_model(base), revision, llm)
 
-    def tokens(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text)["input_ids"]
-        return ids
+    def tokens(self, text: str, chat: bool = False, persona: str = "") -> list[int]:
+        """What the model is given; see :func:`~pluralism_eval.communities.asking.encode`."""
+        return asking.encode(self.tokenizer, text, chat, persona, self._day)
 
     def sample(
         self,

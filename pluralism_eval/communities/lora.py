@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pluralism_eval.chat_date import DEFAULT
 from pluralism_eval.communities.adapters import Adapter
 from pluralism_eval.communities.attached import Attached, attach, changes_the_base
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
@@ -32,6 +33,7 @@ class LoraEngine:
         llm: HarnessLLM | None = None,
         revision: str = "main",
         batch: int | None = None,
+        chat_date: str = DEFAULT,
     ) -> None:
         """
         Args:
@@ -39,11 +41,12 @@ class LoraEngine:
             adapters: name → adapter.
             llm: if it is that same base model, its weights are used and left unchanged.
             batch: messages written at once; None: what the device's memory holds.
+            chat_date: what the chat template sees as today's date.
 
         Raises:
             PluralismError: an adapter does not fit, or changes the base that others share.
         """
-        self._local = LocalModel(base, revision, llm, batch)
+        self._local = LocalModel(base, revision, llm, batch, chat_date)
         self._canaries = [self._local.tokens(text) for text in CANARIES]
         model = self._local.model
         with layers_by_row(model, len(CANARIES)) as mixable:
@@ -66,6 +69,15 @@ class LoraEngine:
                 _say_alone(attached)
         self._mixed = MixedAdapters(model, mixed)
 
+    @property
+    def model(self) -> Any:
+        """The bare base model."""
+        return self._local.model
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._local.tokenizer
+
     def chunk(self, n_jobs: int) -> int:
         return self._local.chunk(n_jobs)
 
@@ -76,8 +88,17 @@ class LoraEngine:
         for own in together.values():
             yield from self._generate(own, sampling)
 
+    def generate_bare(
+        self, jobs: Sequence[Job], sampling: Sampling
+    ) -> Iterator[tuple[Job, Output]]:
+        """What the base model without any adapter writes."""
+        rows = [self._local.tokens(job.prompt, job.chat) for job in jobs]
+        seeds = [job.seed for job in jobs]
+        for i, output in self._local.sample(self._local.model, rows, seeds, sampling):
+            yield jobs[i], output
+
     def _generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
-        rows = [self._local.tokens(job.prompt) for job in jobs]
+        rows = [self._local.tokens(job.prompt, job.chat) for job in jobs]
         seeds, names = [job.seed for job in jobs], [job.community for job in jobs]
         with self._acting(names[0]) as (model, choose):
             for i, output in self._local.sample(

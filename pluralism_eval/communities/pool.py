@@ -7,18 +7,19 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from pluralism_eval import progress, ranks, utilisation
 from pluralism_eval.behind import Behind
 from pluralism_eval.cache import Store, cache_root, digest
-from pluralism_eval.communities import adapters, bases, vllm
+from pluralism_eval.communities import adapters, asking, bases, vllm
 from pluralism_eval.communities.catalogue import Community, load_pool
 from pluralism_eval.communities.engine import CANARIES, Engine, Job, Proof, Sampling
 from pluralism_eval.communities.lora import LoraEngine
 from pluralism_eval.communities.prompted import PromptedEngine
+from pluralism_eval.communities.scripted import ScriptedEngine, script_sha256
 from pluralism_eval.communities.served import Endpoint, ServedEngine
 from pluralism_eval.communities.store import MessageSource
 from pluralism_eval.errors import PluralismError
@@ -52,22 +53,23 @@ class CommunityPool:
         communities: Sequence[Community],
         prompts: Prompts,
         source: MessageSource,
-        sampling: Sampling,
-        seed: int,
-        batch: int | None,
+        max_tokens: int,
         settings: Settings | None = None,
     ) -> None:
         """Checks every adapter (base model, hash, tensors) before anything heavy is loaded.
 
         Args:
-            settings: of the run, where its LLM may be the communities' base too.
+            max_tokens: new tokens of a message.
+            settings: of the run: how messages are sampled, and whether its LLM is the communities' base too.
 
         Raises:
             PluralismError: all adapters that are missing, damaged, or of another base model.
         """
         self.communities = list(communities)
-        self._prompts, self._source, self._sampling = prompts, source, sampling
-        self._seed, self._batch, self._settings = seed, batch, settings or Settings()
+        self._prompts, self._source, self._max_tokens = prompts, source, max_tokens
+        self._settings = settings or Settings()
+        self._preset = get_preset(self._settings.preset)
+        self._templated: dict[str, bool] = {}
         self._adapters: dict[str, adapters.Adapter] = {}
         if not source.exported:
             if any(c.engine == "vllm" for c in self.communities):
@@ -96,6 +98,10 @@ class CommunityPool:
         for c in self.communities:
             shown = {f.name: getattr(c, f.name) for f in fields(c) if getattr(c, f.name)}
             shown.pop("description")
+            if not self.exported:
+                sampling = self.sampling(c)
+                shown |= {"chat": self.chat(c), "message_top_p": sampling.top_p}
+                shown["message_temperature"] = sampling.temperature
             adapter = self._adapters.get(c.name)
             if adapter:
                 shown |= {"adapter_sha256": adapter.sha256, "rank": adapter.rank}
@@ -136,8 +142,13 @@ class CommunityPool:
         self._source.check(queries, self.names)
         if self._source.exported:
             return
-        asked = {(self.prompt(query), query.sample) for query in queries}
-        keys = {c.name: [self._key(c, *what) for what in asked] for c in self.communities}
+        keys = {
+            c.name: [
+                self._key(c, *what)
+                for what in dict.fromkeys((self.prompt(q, c), q.sample) for q in queries)
+            ]
+            for c in self.communities
+        }
         stored = self._known([key for own in keys.values() for key in own])
         self.prove(
             [c for c in self.communities if not stored.issuperset(k.own for k in keys[c.name])], llm
@@ -185,30 +196,38 @@ class CommunityPool:
         """The message of community ``i`` about ``query``, for every (query, i); stored ones first."""
         if self._source.exported:
             return [self._source.lookup(query, self.names[i]) for query, i in wanted]
-        # queries come in runs, one per community
-        runs = [
-            (self.prompt(query), len(list(own))) for query, own in groupby(q for q, _ in wanted)
-        ]
-        prompts = [prompt for prompt, n in runs for _ in range(n)]
+        prompts = self._prompts_of(wanted)
         keys = [
             self._key(self.communities[i], prompt, query.sample)
             for (query, i), prompt in zip(wanted, prompts, strict=True)
         ]
         known = ranks.agree(self._stored(keys, say=True))
-        by_place: dict[tuple[str, ...], dict[Key, tuple[Community, str]]] = defaultdict(dict)
+        together: dict[Any, dict[Key, tuple[Community, str]]] = defaultdict(dict)
         for key, prompt, (_, i) in zip(keys, prompts, wanted, strict=True):
             if key.own not in known:
                 community = self.communities[i]
-                by_place[community.place][key] = (community, prompt)
-        for jobs in by_place.values():
-            known |= self._generate(jobs, llm)
+                together[community.place, self.sampling(community)][key] = community, prompt
+        for (_, sampling), jobs in together.items():
+            known |= self._generate(jobs, sampling, llm)
         return [known[key.own] for key in keys]
+
+    def _prompts_of(self, wanted: Sequence[tuple[Query, int]]) -> list[str]:
+        """[n_wanted] prompts. Queries come in runs, one a community, and communities in at most two forms."""
+        found = []
+        for query, own in groupby(wanted, key=lambda pair: pair[0]):
+            forms: dict[bool, str] = {}
+            for _, i in own:
+                chat = self.chat(self.communities[i])
+                if chat not in forms:
+                    forms[chat] = self.prompt(query, self.communities[i])
+                found.append(forms[chat])
+        return found
 
     def import_messages(self, texts: Iterable[tuple[Query, int, str]]) -> int:
         """Put messages from elsewhere under this pool's keys; those already there stay. Their number."""
         rows: dict[str, dict[str, Any]] = {}
         for query, i, text in texts:
-            prompt = self.prompt(query)
+            prompt = self.prompt(query, self.communities[i])
             rows[self._key(self.communities[i], prompt, query.sample).own] = {
                 "community": self.names[i],
                 "prompt": prompt,
@@ -226,9 +245,8 @@ class CommunityPool:
     def stored(self, queries: Sequence[Query]) -> dict[tuple[int, int], Message]:
         """(query index, community index) → message, for those in the store."""
         keys = {
-            (n, i): self._key(community, prompt, query.sample)
+            (n, i): self._key(community, self.prompt(query, community), query.sample)
             for n, query in enumerate(queries)
-            for prompt in [self.prompt(query)]
             for i, community in enumerate(self.communities)
         }
         known = self._stored(list(keys.values()))
@@ -238,7 +256,7 @@ class CommunityPool:
         """(community, prompt) of each distinct message among ``wanted`` that is not stored yet."""
         found: dict[Key, tuple[str, str]] = {}
         for query, i in wanted:
-            prompt = self.prompt(query)
+            prompt = self.prompt(query, self.communities[i])
             key = self._key(self.communities[i], prompt, query.sample)
             found[key] = self.names[i], prompt
         known = self._known(list(found))
@@ -273,17 +291,23 @@ class CommunityPool:
         return taken
 
     def _generate(
-        self, jobs: Mapping[Key, tuple[Community, str]], llm: HarnessLLM | None
+        self,
+        jobs: Mapping[Key, tuple[Community, str]],
+        sampling: Sampling,
+        llm: HarnessLLM | None,
     ) -> dict[str, Message]:
         """Writes what is missing, chunk by chunk, so that other processes' work is taken over."""
         engine = self._engine(next(iter(jobs.values()))[0], llm)
         with utilisation.phase("messages"):
-            return self._generate_with(engine, jobs)
+            return self._generate_with(engine, jobs, sampling)
 
     def _generate_with(
-        self, engine: Engine, jobs: Mapping[Key, tuple[Community, str]]
+        self, engine: Engine, jobs: Mapping[Key, tuple[Community, str]], sampling: Sampling
     ) -> dict[str, Message]:
-        pending = [Job(key.own, c.name, p, _seed(key.named, 1)) for key, (c, p) in jobs.items()]
+        pending = [
+            Job(key.own, c.name, p, _seed(key.named, 1), self.chat(c))
+            for key, (c, p) in jobs.items()
+        ]
         keys = {key.own: key for key in jobs}
         done: dict[str, Message] = {}
         with progress.bar(len(pending), "messages", "message", not ranks.is_first()) as bar:
@@ -294,7 +318,7 @@ class CommunityPool:
                     todo = [job for job in chunk if job.key not in found]
                     bar.update(len(found))
                     if todo:
-                        self._write_all(engine, todo, attempt, found, bar)
+                        self._write_all(engine, todo, sampling, attempt, found, bar)
                     return found
 
                 seed = ranks.agree(random.SystemRandom().getrandbits(64))
@@ -303,7 +327,7 @@ class CommunityPool:
                     done |= found
                 bar.update(len(done) - bar.n)
                 pending = [
-                    Job(j.key, j.community, j.prompt, _seed(keys[j.key].named, attempt + 1))
+                    replace(j, seed=_seed(keys[j.key].named, attempt + 1))
                     for j in pending
                     if j.key not in done
                 ]
@@ -312,14 +336,20 @@ class CommunityPool:
         return done
 
     def _write_all(
-        self, engine: Engine, jobs: Sequence[Job], attempt: int, done: dict[str, Message], bar: Any
+        self,
+        engine: Engine,
+        jobs: Sequence[Job],
+        sampling: Sampling,
+        attempt: int,
+        done: dict[str, Message],
+        bar: Any,
     ) -> None:
         """One chunk: outputs go to the store as they come, also when the engine fails midway."""
         waiting: dict[str, Any] = {}
         kept = time.monotonic()
         with Behind() as keeping:
             try:
-                for job, out in engine.generate(jobs, self._sampling):
+                for job, out in engine.generate(jobs, sampling):
                     self.usage.add(1, out.prompt_tokens, out.n_tokens)
                     if out.refused:  # for this run only: the next may get an answer
                         done[job.key] = Message(
@@ -359,25 +389,61 @@ class CommunityPool:
         return self._engines[place]
 
     def _build(self, members: Sequence[Community], llm: HarnessLLM | None) -> Engine:
-        first = members[0]
+        first, day = members[0], self._settings.chat_date
+        batch = self._settings.message_batch
         if first.base_url:
             endpoints = {c.name: Endpoint(c.model, c.base, c.persona) for c in members}
             names = tuple(name.strip() for name in first.served_as.split(",") if name.strip())
             return ServedEngine(first.base_url, endpoints, first.api_key_variable, served_as=names)
         if first.engine == "prompted":
             personas = {c.name: c.persona for c in members}
-            day = self._settings.chat_date
-            return PromptedEngine(first.base, personas, llm, first.base_revision, self._batch, day)
+            return PromptedEngine(first.base, personas, llm, first.base_revision, batch, day)
+        if first.engine == "scripted":
+            return ScriptedEngine({c.name: c.script for c in members})
         own = {c.name: self._adapters[c.name] for c in members}
         if first.engine == "vllm":
-            return vllm.VLLMEngine(first.base, own, first.base_revision)
-        return LoraEngine(first.base, own, llm, first.base_revision, self._batch)
+            return vllm.VLLMEngine(first.base, own, first.base_revision, day)
+        return LoraEngine(first.base, own, llm, first.base_revision, batch, day)
 
-    def prompt(self, query: Query) -> str:
-        """What every community is shown about ``query``."""
-        return self._prompts.render(
-            "messages", "message", query=query.text, attribute_line=query.attribute_line
+    def prompt(self, query: Query, community: Community | None = None) -> str:
+        """What ``community`` (None: the first one) is shown about ``query``."""
+        chat = self.chat(community or self.communities[0])
+        authors = self._preset.message_layout == "authors"
+        return asking.prompt_of(self._prompts, query, chat, authors)
+
+    def sampling(self, c: Community) -> Sampling:
+        """How its messages are drawn: as the settings say, else its entry in the pool, else the preset."""
+        s = self._settings
+        return Sampling(
+            self._max_tokens,
+            _first_given(s.message_top_p, c.message_top_p, self._preset.message_top_p),
+            _first_given(s.message_temperature, c.message_temperature, 1.0),
         )
+
+    def chat(self, c: Community) -> bool:
+        """Whether it is asked in a chat template."""
+        if c.name not in self._templated:
+            self._templated[c.name] = (
+                c.chat == "true" if c.chat != "auto" else self._has_template(c)
+            )
+        return self._templated[c.name]
+
+    def _has_template(self, c: Community) -> bool:
+        if c.engine == "scripted":
+            return True  # no model: nothing stands against asking for an answer in words
+        if not c.base_url:
+            return bases.has_template(c.base, c.base_revision)
+        if c.persona:
+            return True  # a system instruction needs a chat
+        store = Store(cache_root() / "hashes.sqlite", "templates")
+        key = digest([c.base_url, c.model])
+        known = store.get([key])
+        if key not in known:
+            engine = self._engine(c, None)
+            assert isinstance(engine, ServedEngine)
+            known = {key: engine.has_template(c.name)}
+            store.put(known)
+        return bool(known[key])
 
     def _identity(self, community: Community) -> dict[str, str]:
         """What keys of earlier versions told of a community."""
@@ -386,17 +452,26 @@ class CommunityPool:
         return self._identities[community.name]
 
     def _read_identity(self, c: Community) -> dict[str, str]:
+        # earlier versions asked personas in a chat, where there was a template, and all others without one
+        before = bool(c.persona) and (
+            bool(c.base_url) or bases.has_template(c.base, c.base_revision)
+        )
+        usual = self.chat(c) == before
+        asked = {} if usual else {"chat": str(self.chat(c))}
         if c.base_url:
             return {
                 "engine": "served",
                 "base_url": c.base_url,
                 "model": c.model,
                 "persona": c.persona,
+                **asked,
             }
+        if c.engine == "scripted":
+            return {"engine": "scripted", "script": script_sha256(c.script), **asked}
         base = bases.named_base(c.base, c.base_revision)
         if c.engine == "prompted":
-            return {"engine": "prompted", "base": base, "persona": c.persona}
-        found = {"base": base, "adapter": self._adapters[c.name].sha256}
+            return {"engine": "prompted", "base": base, "persona": c.persona, **asked}
+        found = {"base": base, "adapter": self._adapters[c.name].sha256, **asked}
         if c.engine == "vllm":
             return found | {"engine": "vllm"}
         version = self._adapters[c.name].key_version
@@ -404,13 +479,15 @@ class CommunityPool:
 
     def _all_of(self, c: Community) -> dict[str, Any]:
         """The content of base and configuration, the number format of a base in this process, the date in its template."""
+        if c.engine == "scripted":
+            return {}  # the file's hash is all that its messages depend on
         if c.name not in self._contents:
             found: dict[str, Any] = {}
             if not c.base_url:
                 found["base"] = bases.base_identity(c.base, c.base_revision)
             if not c.base_url and c.engine != "vllm":  # vLLM loads a model of its own
                 found["numbers"] = bases.number_format(self._settings, c.base, c.base_revision)
-            if not c.base_url and c.engine == "prompted":
+            if not c.base_url and self.chat(c):
                 found["chat_date"] = bases.date_in_template(self._settings, c.base, c.base_revision)
             if c.adapter:
                 found["adapter_config"] = self._adapters[c.name].config_sha256
@@ -422,7 +499,7 @@ class CommunityPool:
         if c.name in self._further:
             return self._further[c.name]
         implied = set()
-        if not c.base_url and bases.pinned(c.base, c.base_revision):
+        if c.base and not c.base_url and bases.pinned(c.base, c.base_revision):
             implied.add("base")
         if c.adapter and self._adapters[c.name].usual:
             implied.add("adapter_config")
@@ -432,14 +509,14 @@ class CommunityPool:
 
     def _key(self, community: Community, prompt: str, sample: int) -> Key:
         """Of a message. Sample 0 is the one that every run shares."""
-        s = self._sampling
+        s = self.sampling(community)
         more = {"sample": sample} if sample else {}
         named = digest(
             {
                 **self._identity(community),
                 "prompt": prompt,
                 "sampling": [s.temperature, s.top_p, s.max_tokens],
-                "seed": self._seed,
+                "seed": self._settings.seed,
                 **more,
             }
         )
@@ -476,17 +553,14 @@ def _message(row: Mapping[str, Any], reused: bool) -> Message:
     )
 
 
+def _first_given(*values: float | None) -> float:
+    """The first that is not None; the last one never is."""
+    return next(float(value) for value in values if value is not None)
+
+
 def make_pool(settings: Settings, prompts: Prompts) -> CommunityPool:
     """The pool of the settings, with its message store."""
-    preset = get_preset(settings.preset)
-    sampling = Sampling(
-        settings.message_max_tokens or preset.message_max_tokens,
-        preset.message_top_p,
-        settings.message_temperature,
-    )
+    limit = settings.message_max_tokens or get_preset(settings.preset).message_max_tokens
     default = "embedded" if settings.llm == "embedded" else "perspective"
     communities = load_pool(settings.communities or default)
-    source = MessageSource(settings.messages)
-    return CommunityPool(
-        communities, prompts, source, sampling, settings.seed, settings.message_batch, settings
-    )
+    return CommunityPool(communities, prompts, MessageSource(settings.messages), limit, settings)

@@ -124,6 +124,16 @@ class ServedEngine:
         raise_all("dead community LMs", problems)
         return proofs
 
+    def has_template(self, name: str) -> bool:
+        """Whether the server applies a chat template for this community: does it answer a chat at all?"""
+        turns = [{"role": "user", "content": CANARIES[0]}]
+        body = {"model": self._endpoints[name].model, "messages": turns, "max_tokens": 1}
+        try:
+            self.api.fresh(Call("chat", body))
+        except Rejected:
+            return False
+        return True
+
     def _repeated(self, models: Sequence[str]) -> dict[str, list[list[Said]]]:
         """Model → [n_canaries][times] greedy answers, asked anew each time.
 
@@ -166,13 +176,13 @@ class ServedEngine:
             "top_p": sampling.top_p,
             "seed": job.seed % 2**31,
         }
-        if endpoint.persona:
-            turns = [
-                {"role": "system", "content": endpoint.persona},
-                {"role": "user", "content": job.prompt},
-            ]
+        if job.chat:
+            user = {"role": "user", "content": job.prompt}
+            system = {"role": "system", "content": endpoint.persona}
+            turns = [system, user] if endpoint.persona else [user]
             return Call("chat", {"messages": turns, **body})
-        prompt = self._with_one_start(job.prompt, endpoint.base)
+        text = f"{endpoint.persona}\n\n{job.prompt}" if endpoint.persona else job.prompt
+        prompt = self._with_one_start(text, endpoint.base)
         return Call("completions", {"prompt": prompt, **body, **self._floor})
 
     def _with_one_start(self, prompt: str, model: str) -> str:

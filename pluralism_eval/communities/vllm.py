@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+from pluralism_eval.chat_date import DEFAULT
+from pluralism_eval.communities import asking
 from pluralism_eval.communities.adapters import Adapter, base_model
 from pluralism_eval.communities.engine import CANARIES, Job, Output, Proof, Sampling
 from pluralism_eval.errors import PluralismError, raise_all
@@ -22,13 +24,21 @@ def check_installed() -> None:
 class VLLMEngine:
     """Writes messages with vLLM's offline multi-LoRA inference."""
 
-    def __init__(self, base: str, adapters: Mapping[str, Adapter], revision: str = "main") -> None:
+    def __init__(
+        self,
+        base: str,
+        adapters: Mapping[str, Adapter],
+        revision: str = "main",
+        chat_date: str = DEFAULT,
+    ) -> None:
         """
         Args:
             base, revision: what vLLM loads.
             adapters: name → adapter.
+            chat_date: what the chat template sees as today's date.
         """
         check_installed()
+        self._day = chat_date
         import vllm
         from vllm.lora.request import LoRARequest
 
@@ -52,7 +62,7 @@ class VLLMEngine:
 
     def generate(self, jobs: Sequence[Job], sampling: Sampling) -> Iterator[tuple[Job, Output]]:
         outputs = self._llm.generate(
-            [job.prompt for job in jobs],
+            [self._prompt(job) for job in jobs],
             [
                 self._sampling(
                     max_tokens=sampling.max_tokens,
@@ -69,6 +79,12 @@ class VLLMEngine:
             best = request.outputs[0]
             stopped, sent = best.finish_reason == "stop", len(request.prompt_token_ids or [])
             yield job, Output(best.text.strip(), len(best.token_ids), stopped, sent)
+
+    def _prompt(self, job: Job) -> Any:
+        if not job.chat:
+            return job.prompt
+        tokenizer = self._llm.get_tokenizer()
+        return {"prompt_token_ids": asking.encode(tokenizer, job.prompt, True, day=self._day)}
 
     def prove(self, names: Sequence[str]) -> dict[str, Proof]:
         """Log-probability of the first greedy token with the adapter against that without."""

@@ -1,4 +1,4 @@
-"""Finds the input file of a task: ``data=authors`` (downloaded once), ``sample`` or a folder.
+"""Finds the input file of a task: ``data=authors`` (downloaded once), ``sample``, ``control`` or a folder.
 
 ``cleaned`` is authors without damaged items, ``cleaned:FOLDER`` the same for a folder.
 """
@@ -20,6 +20,8 @@ COMMIT = "56bd05d2e6d824e93a5c0bee5ac26b56aeb299aa"
 _URL = "https://raw.githubusercontent.com/BunsenFeng/modular_pluralism/{commit}/input/{name}"
 
 CLEANED = "cleaned"
+SHIPPED = ("sample", "control")
+"""Inputs that come with the package: a sample of every task, and the invented town (three tasks)."""
 
 INPUTS: dict[str, tuple[str, str]] = {
     "overton": ("overton_test_valuekaleidoscope", "7cc251acb05437959d21e8285eb0930c2c0d8cb2"),
@@ -67,10 +69,10 @@ def input_file(task: str, data: str | None) -> Path:
     name, blob = INPUTS[task]
     if data == "authors":
         return _download(f"{name}.json", blob)
-    folder = Path(str(files("pluralism_eval.data"))) / "sample" if data == "sample" else Path(data)
+    folder = Path(str(files("pluralism_eval.data"))) / data if data in SHIPPED else Path(data)
     if not folder.is_dir():
         raise PluralismError(
-            f"data={data!r} is neither authors, nor cleaned, nor sample, nor a folder"
+            f"data={data!r} is neither authors, nor cleaned, nor {', nor '.join(SHIPPED)}, nor a folder"
         )
     for candidate in (folder / f"{name}.json", folder / f"{name}_small.json"):
         if candidate.is_file():

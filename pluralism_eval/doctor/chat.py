@@ -17,8 +17,8 @@ _SHOWN = 4
 
 
 def rendered(run: Run, text: str) -> str:
-    """``text`` as the LLM gets it: through its chat template where ``--apply_chat_template`` says so."""
-    if not run.asked.chat or run.kind not in ("transformers", "engine") or not _template(run):
+    """``text`` as the LLM gets it: through its chat template where the run says so."""
+    if not run.chat or run.kind not in ("transformers", "engine") or not _template(run):
         return text
     system = run.asked.system_instruction
     turns = [{"role": "system", "content": system}] if system else []
@@ -49,11 +49,12 @@ def template(run: Run) -> list[Finding]:
     if run.kind not in ("transformers", "engine"):
         return _of_servers(run)
     if not _template(run):
-        if run.asked.chat:
-            do = "drop --apply_chat_template, or name the instruct version of the model"
+        if run.chat:
+            drop = "drop --apply_chat_template" if run.asked.chat else "chat=false"
+            do = f"{drop}, or name the instruct version of the model"
             return [Finding(check, "problem", f"{run.settings.llm} has no chat template (a base model?)", do)]  # fmt: skip
         return [Finding(check, "ok", "none, and none asked for")]
-    if not run.asked.chat:
+    if not run.chat:
         seen = "the model has a chat template (an instruct model), which this run does not use"
         return [
             Finding(check, "warning", seen, "--apply_chat_template, unless plain prompts are meant")
@@ -78,7 +79,7 @@ def template(run: Run) -> list[Finding]:
     if with_header == without:
         seen = "the template adds no assistant header, so the LLM may go on with the user's turn"
         found.append(Finding(check, "warning", seen, "look at the prompts of a --limit 1 run's transcript"))  # fmt: skip
-    if opens_thought(with_header) and run.letters:
+    if opens_thought(with_header) and run.scores_options:
         seen = "the template opens a thought, after which no option can be read"
         do = "readout=sampled, generated or verbalised with think_end_token, or llm_args enable_thinking=False"
         found.append(Finding(check, "problem", seen, do))
@@ -104,11 +105,11 @@ def _system_role(run: Run) -> str:
 
 def _of_servers(run: Run) -> list[Finding]:
     check, llm, args = "chat template", run.settings.llm, run.settings.llm_args
-    if run.kind == "api" and "chat" in llm and not run.asked.chat:
+    if run.kind == "api" and "chat" in llm and not run.chat:
         seen = f"llm={llm} takes chat turns only"
         return [Finding(check, "problem", seen, "--apply_chat_template")]
     plain = run.kind == "openai" and args.get("api") == "completions"
-    if plain and run.asked.chat and not args.get("tokenizer"):
+    if plain and run.chat and not args.get("tokenizer"):
         do = "llm_args tokenizer=<the served model's>, or api=chat"
         return [Finding(check, "problem", "api=completions has no tokenizer to make chat prompts", do)]  # fmt: skip
     return [Finding(check, "ok", "the server's own" if run.kind != "other" else "lm-eval's model knows")]  # fmt: skip
@@ -144,7 +145,7 @@ def option_tokens(run: Run) -> list[Finding]:
     found = []
     if missing:
         seen = f"no single token for {', '.join(missing)}"
-        do = "readout=harness (vanilla), sampled, verbalised or generated; or another model"
+        do = "readout=cloze, harness (vanilla), sampled, verbalised or generated; or another model"
         found.append(Finding(check, "problem", seen, do))
     context, gap = _before_answer(run)
     longer = [x for x in spelled if len(_after(tokenizer, context, gap + x)) != 1]

@@ -14,6 +14,7 @@ from pluralism_eval.doctor import (
     embedding,
     endpoint,
     environment,
+    hearing,
     hub,
     inputs,
     memory,
@@ -50,6 +51,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("communities", communities.pool),
     ("served communities", endpoint.served_communities),
     ("messages", communities.messages),
+    ("listening", hearing.check),
     ("disk", disk.space),
     ("sqlite", disk.locking),
 )

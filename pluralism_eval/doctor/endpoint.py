@@ -156,10 +156,10 @@ def _of_key(llm: str, variable: str, args: Mapping[str, Any]) -> list[Finding]:
 
 def _of_readout(run: Run) -> list[Finding]:
     """Chat APIs of lm-eval score nothing."""
-    scored = [q for q in run.known_queries if q.readout in ("letters", "continuations")]
+    scored = [q for q in run.known_queries if q.readout in ("letters", "cloze", "continuations")]
     if "chat" not in run.settings.llm or not scored:
         return []
-    seen = f"llm={run.settings.llm} gives no log-probabilities, which readout=options needs on {scored[0].task}"
+    seen = f"llm={run.settings.llm} gives no log-probabilities, which readout={run.settings.readout} needs on {scored[0].task}"
     do = "readout=sampled or verbalised, or llm=openai (which reads the likeliest first tokens)"
     return [Finding("endpoint", "problem", seen, do)]
 
@@ -167,7 +167,7 @@ def _of_readout(run: Run) -> list[Finding]:
 def _tiny_requests(run: Run, url: str, model: str, variable: str) -> list[Finding]:
     """One a kind of request that the run makes, in lm-eval's own form."""
     header = run.settings.llm_args.get("header")
-    kinds = {"letters": "echo", "continuations": "echo"}
+    kinds = {"letters": "echo", "cloze": "echo", "continuations": "echo"}
     wanted = sorted({kinds.get(query.readout, "text") for query in run.known_queries} or {"text"})
     chat = "chat" in run.settings.llm
     limit = "max_completion_tokens" if run.settings.llm.startswith("openai-chat") else "max_tokens"
@@ -246,8 +246,18 @@ def _of_openai(run: Run) -> list[Finding]:
     wanted = s.readout
     if wanted == "options":
         seen += f"; readout=options becomes {probe.readout}"
-    lacking = {"echo": not probe.echo, "top_logprobs": not probe.top_logprobs}
-    why = probe.no_echo if wanted == "echo" else probe.no_top if probe.readout == "sampled" else ""
+    lacking = {
+        "echo": not probe.echo,
+        "cloze": not probe.echo,
+        "top_logprobs": not probe.top_logprobs,
+    }
+    why = (
+        probe.no_echo
+        if wanted in ("echo", "cloze")
+        else probe.no_top
+        if probe.readout == "sampled"
+        else ""
+    )
     seen += f" ({why})" if why else ""
     if lacking.get(wanted):
         do = f"readout=options (here: {probe.readout})"
@@ -267,7 +277,7 @@ def _of_openai(run: Run) -> list[Finding]:
 
 def _of_start(run: Run, llm: Any, seen: str) -> list[Finding]:
     """Chat prompts that we render begin with a start token, which many servers put before them once more."""
-    if not run.asked.chat or run.settings.llm_args.get("api") != "completions":
+    if not run.chat or run.settings.llm_args.get("api") != "completions":
         return [Finding("endpoint", "ok", seen)]
     try:
         added = llm.adds_start()
@@ -308,11 +318,12 @@ def served_communities(run: Run) -> list[Finding]:
                 found.append(Finding(check, "problem", seen, do))
                 continue
             body: dict[str, Any] = {"model": c.model, "max_tokens": 1, "temperature": 0}
-            if c.persona:
+            chat = c.chat == "true" or (c.chat == "auto" and bool(c.persona))
+            if chat:
                 body["messages"] = [{"role": "user", "content": _PROMPT}]
             else:
                 body["prompt"] = _PROMPT
-            path = "/chat/completions" if c.persona else "/completions"
+            path = "/chat/completions" if chat else "/completions"
             reply = ask(url.rstrip("/") + path, variable, body)
             if reply.status != 200:
                 seen = f"{c.name}: a tiny request failed: {reply.status} {one_line(reply.reason)}"

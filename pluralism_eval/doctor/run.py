@@ -69,6 +69,11 @@ class Run:
         )
 
     @property
+    def chat(self) -> bool:
+        """Do the queries of our tasks go into the LLM's chat template?"""
+        return bool(self.asked.chat or self.settings.chat)
+
+    @property
     def preset(self) -> Preset:
         return get_preset(self.settings.preset)
 
@@ -187,6 +192,11 @@ class Run:
             o for query in self.known_queries if query.readout == "letters" for o in query.options
         }
         return sorted(read)
+
+    @property
+    def scores_options(self) -> bool:
+        """Are options read from the log-probabilities of what follows the prompt?"""
+        return any(query.readout in ("letters", "cloze") for query in self.known_queries)
 
     # ------------------------------------------------------------------ communities
 

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from pluralism_eval import readouts, requests
+from pluralism_eval.communities.asking import prompt_of
+from pluralism_eval.communities.bases import has_template
 from pluralism_eval.doctor.chat import rendered
 from pluralism_eval.doctor.findings import Finding
 from pluralism_eval.doctor.memory import read_config
@@ -103,14 +105,16 @@ def _reserve(run: Run, query: Query) -> int:
 def _of_communities(run: Run) -> list[Finding]:
     """Message prompt and message must fit the community's own window, or its engine stops the run."""
     new = run.settings.message_max_tokens or run.preset.message_max_tokens
-    bases = {c.base: c for c in run.communities if not c.base_url and c.engine != "vllm"}
+    bases = {c.base: c for c in run.communities if c.base and not c.base_url and c.engine != "vllm"}
     found = []
     for base, community in bases.items():
         source = run.embedded_folder if base == "embedded" else base
         run.hub.require(source)
         limit = int(getattr(read_config(source), "max_position_embeddings", 0) or 0)
+        chat = community.chat == "true" or (community.chat == "auto" and has_template(base))
+        authors = run.preset.message_layout == "authors"
         prompts = [
-            run.prompts.render("messages", "message", query=q.text, attribute_line=q.attribute_line)
+            prompt_of(run.prompts, q, chat, authors)
             for queries in longest(run).values()
             for q in queries
         ]

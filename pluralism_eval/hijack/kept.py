@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from pluralism_eval import __version__
 from pluralism_eval.cache import Store, digest
 from pluralism_eval.llm.harness import HarnessLLM
-from pluralism_eval.schema import OptionScores
+from pluralism_eval.schema import OptionScores, TextScore
 
 
 class KeptLLM:
@@ -60,6 +61,22 @@ class KeptLLM:
             return [asdict(scores) for scores in found]
 
         return [_scores(row) for row in self._all(keys, prompts, ask)]
+
+    def text_logprobs(
+        self, prompts: Sequence[str], texts: Sequence[Sequence[str]]
+    ) -> list[list[TextScore]]:
+        keys = [self._key("texts", p, list(t)) for p, t in zip(prompts, texts, strict=True)]
+
+        def ask(new: Sequence[int]) -> list[dict[str, Any]]:
+            found = self.llm.text_logprobs(_at(prompts, new), _at(texts, new))
+            lost = [any(score.logprob == -math.inf for score in own) for own in found]
+            return [
+                {"texts": [asdict(s) for s in own], "unread": int(gone), "replies": []}
+                for own, gone in zip(found, lost, strict=True)
+            ]
+
+        rows = self._all(keys, prompts, ask)
+        return [[TextScore(**score) for score in row["texts"]] for row in rows]
 
     def _key(self, kind: str, prompt: Any, *more: Any) -> str:
         return digest(

@@ -11,6 +11,7 @@ from dataclasses import MISSING, fields
 from datetime import datetime, timezone
 from typing import Any
 
+from pluralism_eval import heard
 from pluralism_eval.cache import digest
 from pluralism_eval.results import Run
 from pluralism_eval.secrets import without_secrets
@@ -62,6 +63,16 @@ def system(run: Run, raw: Mapping[str, Any]) -> dict[str, Any]:
         "communities": communities,
         "chat_template_sha256": template,
     }  # fmt: skip
+
+
+def listening(run: Run) -> dict[str, Any] | None:
+    """How far the LLM moves with its messages, as the run measured it; None where it did not."""
+    row = run.ours.get("listening") or {}
+    found = heard.figures(row)
+    if not found:
+        return None
+    how = {"readout": line(row.get("readout"))[:40], "chat": bool(row.get("chat"))}
+    return {**heard.as_row(found), **how}
 
 
 def short_llm(llm: str) -> str:

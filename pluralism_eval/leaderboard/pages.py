@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pluralism_eval import heard
 from pluralism_eval.data.sources import INPUTS, long_name
 from pluralism_eval.leaderboard.board import Board, Section
 from pluralism_eval.leaderboard.verify import UNPROVEN, Verdict
@@ -111,6 +112,8 @@ def _described(verdict: Verdict) -> str:
     parts = [f"method {system['method']}", f"LLM {system['llm']}"]
     parts += [f"communities {system['pool']}"] if system["pool"] else []
     parts += ["; ".join(docs), _settings(content), f"dated {str(environment['date'])[:10]} by its submitter, version {environment['pluralism_eval']}"]  # fmt: skip
+    listening = heard.figures(content.get("listening"))
+    parts += [f"{heard.sentence(listening)}, as its submitter measured"] if listening else []
     parts += [f"by {content['by']}"] if content["by"] else []
     parts += [content["note"]] if content["note"] else []
     return ". ".join(part.strip().rstrip(".") for part in parts) + "."

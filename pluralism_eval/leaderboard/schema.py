@@ -15,7 +15,7 @@ from pluralism_eval.files import read_bounded
 from pluralism_eval.json_files import loads
 
 FORMAT = "pluralism-eval submission"
-VERSION = 2
+VERSION = 3
 FILE = "submission.json"
 MAX_BYTES = 4 << 20
 _SHOWN = 20

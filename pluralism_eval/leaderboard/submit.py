@@ -105,6 +105,9 @@ def make(
         "environment": describe.environment(raw, run),
         "command": describe.command(run, raw, tasks, {t: p["docs"] for t, p in parts.items()}),
     }
+    listening = describe.listening(run)
+    if listening:
+        content["listening"] = listening
     raise_all(f"{run.path} makes no valid submission", schema.problems_of(content))
     return Submission(content, packed)
 

@@ -13,7 +13,7 @@ from pluralism_eval.distribution import logsumexp
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.llm.generation import normalised
 from pluralism_eval.llm.thoughts import check_no_thought
-from pluralism_eval.schema import OptionScores, Turn
+from pluralism_eval.schema import OptionScores, TextScore, Turn
 from pluralism_eval.usage import Usage
 
 
@@ -141,6 +141,28 @@ class HarnessLLM:
             greedy = next((i for i, (_, is_greedy) in enumerate(part) if is_greedy), -1)
             results.append(OptionScores(tuple(float(ll) for ll, _ in part), greedy))
         return results
+
+    def text_logprobs(
+        self, prompts: Sequence[str], texts: Sequence[Sequence[str]]
+    ) -> list[list[TextScore]]:
+        """How likely each text is to go on from its prompt: [n_prompts][n_texts].
+
+        Args:
+            prompts: [n_prompts].
+            texts: [n_prompts][n_texts] continuations, with the space before them where there is one.
+        """
+        self.check_no_thought(prompts)
+        pairs = [(p, t) for p, own in zip(prompts, texts, strict=True) for t in own]
+        scored = iter(zip(self._loglikelihood(pairs), pairs, strict=True))
+        return [[self._text_score(*next(scored)) for _ in own] for own in texts]
+
+    def _text_score(self, answer: tuple[float, bool], pair: tuple[str, str]) -> TextScore:
+        encode = getattr(self.inner, "_encode_pair", None)
+        try:
+            tokens = len(encode(*pair)[1]) if encode else self.count_tokens(pair[1])
+        except (AttributeError, NotImplementedError, TypeError):
+            tokens = self.count_tokens(pair[1])
+        return TextScore(float(answer[0]), max(tokens, 1), bool(answer[1]))
 
     def option_logprobs(
         self,

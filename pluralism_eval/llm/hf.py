@@ -25,9 +25,10 @@ from pluralism_eval.llm.decoding import (
 )
 from pluralism_eval.llm.generation import normalised
 from pluralism_eval.llm.harness import HarnessLLM, as_texts
-from pluralism_eval.schema import OptionScores
+from pluralism_eval.schema import OptionScores, TextScore
 
 if TYPE_CHECKING:
+    from pluralism_eval.llm.continuations import Row
     from pluralism_eval.llm.forward import Opening
 
 log = logging.getLogger(__name__)
@@ -214,6 +215,65 @@ class HFLLM(HarnessLLM):
             bar.update(len(wanted) - bar.n)
         index = {pair: i for i, pair in enumerate(wanted)}
         return [found[index[p, tuple(o)]] for p, o in zip(prompts, letters, strict=True)]
+
+    def text_logprobs(
+        self, prompts: Sequence[str], texts: Sequence[Sequence[str]]
+    ) -> list[list[TextScore]]:
+        """See the base class; one row of a forward pass per distinct prompt, with all of its texts."""
+        from pluralism_eval.llm.continuations import row_length
+        from pluralism_eval.llm.forward import passes
+
+        self.check_no_thought(prompts)
+        wanted = list(dict.fromkeys((p, tuple(t)) for p, t in zip(prompts, texts, strict=True)))
+        rows = self._continuation_rows(wanted)
+        self.usage.add(len(wanted), sum(map(row_length, rows)))
+        most = self.batch_tokens or tokens_of_a_pass(self.inner.device)
+        found: dict[int, list[TextScore]] = {}
+        hidden = None if len(wanted) > 1 and ranks.is_first() else True
+        with progress.bar(len(wanted), "options", "prompt", hidden) as bar:
+
+            def scores(batch: list[int]) -> list[list[TextScore]]:
+                scored = self._scores([rows[i] for i in batch], opening)
+                self._check_numbers([score.logprob for own in scored for score in own])
+                bar.update(len(batch))
+                return scored
+
+            with utilisation.phase_unless_within("options"):
+                opening = self._opening([list(prompt) for prompt, _ in rows])
+                begun = len(opening or ())
+                batches = passes([row_length(row, begun) for row in rows], most)
+                for batch, part in zip(batches, ranks.by_turns(batches, scores), strict=True):
+                    found |= dict(zip(batch, part, strict=True))
+            bar.update(len(wanted) - bar.n)
+        index = {pair: i for i, pair in enumerate(wanted)}
+        return [found[index[p, tuple(t)]] for p, t in zip(prompts, texts, strict=True)]
+
+    def _scores(self, rows: Sequence[Row], opening: Opening | None) -> list[list[TextScore]]:
+        from pluralism_eval.llm.continuations import score_continuations
+
+        return score_continuations(self.inner.model, rows, opening)
+
+    def _continuation_rows(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[Row]:
+        """Token ids of every prompt and of its texts, as lm-eval parts them: what follows the prompt's own tokens."""
+        prompts = [prompt for prompt, _ in wanted]
+        whole = iter(self.encode([p + text for p, own in wanted for text in own]))
+        rows: list[Row] = []
+        for (_, own), begin in zip(wanted, self.encode(prompts), strict=True):
+            rows.append((begin, [next(whole)[len(begin) :] for _ in own]))
+        empty = [own for (_, own), (_, ends) in zip(wanted, rows, strict=True) if not all(ends)]
+        if empty:
+            raise PluralismError(
+                f"{self.name}: the tokenizer leaves nothing of one of the options {list(empty[0])}; use another readout"
+            )
+        return rows
+
+    def _check_numbers(self, values: Sequence[float]) -> None:
+        broken = sum(not value <= 0.0 for value in values)
+        if broken:
+            raise PluralismError(
+                f"{self.name} returned NaN or infinite logits for {broken} of {len(values)} options of a batch (a broken "
+                "number format? try dtype=float32 or bfloat16)"
+            )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids as ``HFLM.tok_encode`` gives them, in one call: tokenizers then use all cores."""

@@ -28,6 +28,50 @@ class _Layer(NamedTuple):
     forward: Callable[[Any], Any]
 
 
+class _Product(torch.autograd.Function):
+    """A linear layer whose weights are not trained: only its input has a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, transposed: Any, bias: Any) -> Any:
+        ctx.transposed = transposed
+        return onednn.product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return onednn.product(gradients[0].contiguous(), ctx.transposed), None, None, None
+
+
+@contextmanager
+def fast_frozen_linear(model: Any) -> Iterator[None]:
+    """Inside, linear layers of ``model`` that are not trained are computed by oneDNN, forward and backward.
+
+    Args:
+        model: see :func:`fast_linear`; its weights do not change inside.
+    """
+    inner = bare(model)
+    frozen = [x for x in inner.modules() if _is_ours(x) and not x.weight.requires_grad]
+    if not onednn.available() or not copied(2 * sum(layer.weight.nbytes for layer in frozen)):
+        yield
+        return
+    for layer in frozen:
+        layer.__dict__["forward"] = _differentiable(layer)
+    try:
+        yield
+    finally:
+        for layer in frozen:
+            del layer.__dict__["forward"]
+
+
+def _differentiable(layer: Any) -> Callable[[Any], Any]:
+    weight = layer.weight.detach()
+    there, back = onednn.in_order(weight), onednn.in_order(weight.t().contiguous())
+
+    def forward(x: Any) -> Any:
+        return _Product.apply(x, there, back, layer.bias)  # type: ignore[no-untyped-call]
+
+    return forward
+
+
 @contextmanager
 def fast_linear(model: Any) -> Iterator[None]:
     """Inside, ``model``'s linear layers are computed by oneDNN; for inference only. Outside they are torch's.

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -107,6 +108,18 @@ def shared_llm(settings: Settings) -> HarnessLLM:
     day = settings.chat_date
     held = [llm for llm in _alive.values() if (llm.name, llm.chat_date) == (name, day)]
     return held[0] if held else load_llm(settings)
+
+
+def identity_of(settings: Settings, tokenizer: Any = None) -> str:
+    """:attr:`HarnessLLM.identity` of the LLM of ``settings``, which is not loaded.
+
+    Args:
+        tokenizer: its own, where it has a local one.
+    """
+    args = _arguments(settings)
+    llm = HarnessLLM(SimpleNamespace(tokenizer=tokenizer), _identity(settings, args))
+    llm.contents, llm.chat_date = _contents(settings, args), settings.chat_date
+    return llm.identity
 
 
 def held(pretrained: str) -> HFLLM | None:

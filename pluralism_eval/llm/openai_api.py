@@ -28,7 +28,7 @@ from pluralism_eval.llm import openai_probe, openai_scores, start_token, thought
 from pluralism_eval.llm.generation import LIMITS, normalised
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.llm.openai_probe import Probe
-from pluralism_eval.schema import OptionScores, Turn
+from pluralism_eval.schema import OptionScores, TextScore, Turn
 
 _LIMIT = 256  # new tokens where nobody says how many, as lm-eval's clients
 _STOPS = 4  # OpenAI takes no more; the others are applied to the text
@@ -382,6 +382,14 @@ class OpenAILLM(HarnessLLM):
         scored = iter(self.loglikelihoods(pairs))
         return [openai_scores.summed([[next(scored)] for _ in own]) for own in continuations]
 
+    def text_logprobs(
+        self, prompts: Sequence[Any], texts: Sequence[Sequence[str]]
+    ) -> list[list[TextScore]]:
+        pairs = [(p, t) for p, own in zip(prompts, texts, strict=True) for t in own]
+        scored = iter(self.loglikelihoods(pairs))
+        found = [[next(scored) for _ in own] for own in texts]
+        return [[TextScore(v, max(len(t), 1), g) for t, v, g in own] for own in found]
+
     def loglikelihoods(
         self, pairs: Sequence[tuple[str, str]]
     ) -> list[tuple[tuple[str, ...], float, bool]]:
@@ -409,7 +417,7 @@ class OpenAILLM(HarnessLLM):
             )
             raise PluralismError(
                 f"{self.settings.base_url} (api={self.settings.api}) does not echo a prompt's log-probabilities{why}, which "
-                "readout=echo and tasks with options of their own need. Use readout=top_logprobs, sampled or verbalised "
+                "readout=echo, readout=cloze and tasks with options of their own need. Use readout=top_logprobs, sampled or verbalised "
                 "on our tasks, or api=completions on a server that echoes (vLLM does)"
             )
 
@@ -424,9 +432,9 @@ class OpenAILLM(HarnessLLM):
         Raises:
             PluralismError: the server cannot be used, or does not give what ``readout`` reads.
         """
-        if readout in ("options", "echo", "top_logprobs"):
+        if readout in ("options", "echo", "top_logprobs", "cloze"):
             self.require()
-        if readout == "echo":
+        if readout in ("echo", "cloze"):
             self.check_echo()
         if readout == "top_logprobs" and not self.probe().top_logprobs:
             why = f" ({self.probe().no_top})" if self.probe().no_top else ""

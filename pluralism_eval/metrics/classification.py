@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from pluralism_eval.distribution import read
 from pluralism_eval.metrics import bounds
 from pluralism_eval.metrics.metric import Metric, answered, means, with_errors
+from pluralism_eval.metrics.statistics import resampled_macro
 from pluralism_eval.metrics.summary import Mean, Of
 from pluralism_eval.presets import get_preset
 
@@ -124,6 +128,19 @@ _MEANS = {
 """Those of the scores that are means over docs: their uncertainty is that of other means."""
 
 
+def _resampled_recalls(
+    items: Sequence[Pair], clusters: Sequence[Hashable], resamples: int
+) -> np.ndarray:
+    recalled = [(str(pair[0]), right(pair)) for pair in items]
+    return resampled_macro(recalled, clusters, resamples)
+
+
+_UNCERTAIN: dict[str, Mean | Of] = {
+    **_MEANS,
+    "balanced_acc": Of(balanced_accuracy, _resampled_recalls, group=itemgetter(0)),
+}
+
+
 def always(
     function: Callable[[Any], float], choose: Callable[[Sequence[int]], int]
 ) -> Callable[[Sequence[tuple[Any, ...]]], float]:
@@ -146,7 +163,8 @@ def _majority_label(gold: Sequence[int]) -> int:
 
 def _metrics() -> list[Metric]:
     scores = [
-        Metric(name, _MEANS.get(name) or Of(function), True) for name, function in _SCORES.items()
+        Metric(name, _UNCERTAIN.get(name) or Of(function), True)
+        for name, function in _SCORES.items()
     ]
     constant = [
         Metric(f"{name}_{row}", Of(always(function, choose)), True, baseline=True)

@@ -207,7 +207,7 @@ def _vanilla(settings: Settings, instances: Sequence[Any]) -> tuple[str, list[st
     """
     llm = shared_llm(settings)
     name = f"{VANILLA} of {llm.name}"
-    prompts = [render_direct(instance, llm).args[0] for instance in instances]
+    prompts = [render_direct(instance, llm, bool(settings.chat)).args[0] for instance in instances]
     preset = get_preset(settings.preset)
     decoding = [text_decoding(instance.args[1], preset) for instance in instances]
     keys = [digest([llm.identity, str(p), d]) for p, d in zip(prompts, decoding, strict=True)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pluralism_eval.metrics.statistics import (
+    group_sizes,
     mean_interval,
     percentiles,
     resampled,
@@ -64,13 +65,18 @@ class Of:
     """Any function of all values, by its name."""
 
     def __init__(
-        self, function: Callable[[Any], float], fast: Callable[..., np.ndarray] | None = None
+        self,
+        function: Callable[[Any], float],
+        fast: Callable[..., np.ndarray] | None = None,
+        group: Callable[[Any], Hashable] | None = None,
     ) -> None:
         """
         Args:
             fast: :func:`resampled` of this function: ``(items, clusters, n)`` → [n].
+            group: of a value, where the score is a mean over few groups that every large sample has.
         """
         self.function = function
+        self.group = group
         self._resampled = fast or partial(resampled, statistic=function)
 
     def __call__(self, items: Sequence[Any]) -> float:
@@ -138,7 +144,9 @@ def interval(
 ) -> tuple[float, float]:
     """95 % interval of a score by bootstrap over clusters; (NaN, NaN) with fewer than two."""
     if isinstance(summary, Of):
-        return percentiles(summary.resampled(items, clusters, 300))
+        found = summary.resampled(items, clusters, 300 if summary.group is None else 5000)
+        sizes = group_sizes(list(map(summary.group or _one, items)), clusters)
+        return percentiles(found, sizes=sizes)
     numbers = summary.numbers(items)
     return mean_interval([v for _, v in numbers], [clusters[i] for i, _ in numbers])
 
@@ -149,6 +157,10 @@ def macro(items: Sequence[tuple[str, float]]) -> float:
     for name, value in items:
         groups[name].append(value)
     return fmean(fmean(values) for values in groups.values()) if groups else NAN
+
+
+def _one(item: Any) -> Hashable:
+    return None
 
 
 def _of(item: tuple[str, float], group: str) -> float:

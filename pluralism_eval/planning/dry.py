@@ -27,7 +27,15 @@ _JUDGED = (
     f"{plugin.JUDGED} is not planned: its LLM answers as for pluralism_overton_nli; the judge, and the baseline that it "
     "may have to write, come on top"
 )
-_NOT_THE_METHODS = ("llm", "llm_args", "communities", "weights", "messages", "transcript")
+_NOT_THE_METHODS = (
+    "llm",
+    "llm_args",
+    "communities",
+    "weights",
+    "messages",
+    "transcript",
+    "listening",
+)
 
 
 class Tasks:
@@ -176,7 +184,7 @@ def _method(
     dry = type(
         "Dry", (get_model(method),), {"uses_communities": False, "pool": property(lambda _: pool)}
     )
-    model = dry(llm="dummy", transcript=os.devnull, **kept)
+    model = dry(llm="dummy", transcript=os.devnull, listening=False, **kept)
     model.llm = stand_in(llm, lengths, upper, settings.batch_tokens)
     model.inner = model.llm.inner
     model.weights = read_weights(settings.weights, pool.names) if pool else []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pluralism_eval import listening
 from pluralism_eval.planning.describe import Described, describe
 from pluralism_eval.planning.dry import Tasks, docs_of, dry_run
 from pluralism_eval.planning.entailment import Entailment
@@ -61,6 +62,22 @@ def make_plan(
 
 def _described(spec: RunSpec) -> Described:
     return describe(parse(spec.method, spec.model_args()), spec.llm.parameters)
+
+
+def _of_listening(spec: RunSpec, llm: Described) -> list[str]:
+    """What a run asks for its manipulation check, unless an earlier one has."""
+    settings = parse(spec.method, spec.model_args())
+    if spec.method not in WITH_COMMUNITIES or listening.unwanted(settings):
+        return []
+    readout = "letters" if settings.readout == "options" else settings.readout
+    prompts, requests = listening.size(readout, settings.readout_samples)
+    calls = f"{prompts:,} prompts"
+    if llm.kind in ("api", "openai"):
+        calls += f" (up to {requests:,} requests where a server echoes its prompts)"
+    return [
+        f"not in the tables: how far {llm.card.name} listens takes {calls}, once per LLM, readout and template; "
+        "listening=false leaves it out"
+    ]
 
 
 class _Planner:
@@ -175,7 +192,7 @@ class _Planner:
             own.add("response")
         if spec.method == "moe" or (work.generated and task.OUTPUT_TYPE != "generate_until"):
             own.add("reply")
-        for note in (*llm.notes, *assumptions(lengths, frozenset(own))):
+        for note in (*llm.notes, *assumptions(lengths, frozenset(own)), *_of_listening(spec, llm)):
             self._notes[note] = None
 
     def _all_notes(self, specs: Sequence[RunSpec]) -> list[str]:

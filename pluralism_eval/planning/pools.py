@@ -9,8 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from pluralism_eval.cache import digest
+from pluralism_eval.communities import asking
 from pluralism_eval.communities.catalogue import Community, load_pool
-from pluralism_eval.communities.engine import Sampling
 from pluralism_eval.communities.pool import CommunityPool, make_pool
 from pluralism_eval.communities.store import MessageSource
 from pluralism_eval.errors import PluralismError
@@ -51,11 +51,17 @@ def reach(settings: Settings) -> Reach:
         pool = make_pool(settings, prompts)
     except PluralismError as error:
         # without adapters there are no keys: a pool of the same names, under which nothing is stored
-        plain = [replace(c, engine="served", base_url="planned:", adapter="") for c in communities]
-        sampling = Sampling(limit, preset.message_top_p, settings.message_temperature)
-        pool = CommunityPool(
-            plain, prompts, MessageSource(settings.messages), sampling, settings.seed, 1
-        )
+        plain = [
+            replace(
+                c,
+                engine="served",
+                base_url="planned:",
+                adapter="",
+                chat="true" if c.chat == "auto" else c.chat,
+            )
+            for c in communities
+        ]
+        pool = CommunityPool(plain, prompts, MessageSource(settings.messages), limit, settings)
         return Reach(pool, communities, limit, _first(error))
     if pool.exported and settings.message_samples > 1:
         raise PluralismError(
@@ -77,7 +83,7 @@ def pool_key(settings: Settings, metadata: Any) -> str:
     default = "embedded" if settings.llm == "embedded" else "perspective"
     s = settings
     kept = (
-        s.communities or default, s.preset, s.message_max_tokens, s.message_temperature, s.seed,
+        s.communities or default, s.preset, s.message_max_tokens, s.message_temperature, s.message_top_p, s.seed,
         s.messages, s.prompts,
     )  # fmt: skip
     return digest([kept, dict(metadata)])
@@ -195,21 +201,15 @@ class StandInPool:
 def prompt_counter(community: Community) -> Any:
     """Prompt → tokens that the community's engine sends."""
     counter = counter_of(community.base)
-    if community.engine != "prompted":
-        return counter
-    template = getattr(counter.tokenizer, "chat_template", None)
+    persona = community.persona
+    tokenizer = counter.tokenizer
+    wanted = community.chat == "true" or (
+        community.chat == "auto" and getattr(tokenizer, "chat_template", None) is not None
+    )
 
     def count(prompt: str) -> int:
-        turns = [
-            {"role": "system", "content": community.persona},
-            {"role": "user", "content": prompt},
-        ]
-        if template is None:
-            return counter("\n\n".join(turn["content"] for turn in turns))
-        assert counter.tokenizer is not None
-        text = counter.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
-        return counter(text)
+        if not wanted or tokenizer is None:
+            return counter(f"{persona}\n\n{prompt}" if persona else prompt)
+        return len(asking.encode(tokenizer, prompt, True, persona))
 
     return count

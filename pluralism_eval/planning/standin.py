@@ -23,7 +23,7 @@ from pluralism_eval.llm.openai_probe import Probe
 from pluralism_eval.planning.counting import CHARACTERS, capped, filler
 from pluralism_eval.planning.describe import Described
 from pluralism_eval.planning.lengths import Lengths
-from pluralism_eval.schema import OptionScores
+from pluralism_eval.schema import OptionScores, TextScore
 
 _CHOICE_STOP = ["\n"]
 
@@ -133,6 +133,16 @@ class TransformersStandIn(PlainStandIn, HFLLM):
     def _next_token_logprobs(self, rows: Sequence[Sequence[int]], opening: Any) -> np.ndarray:
         self.inner.longest = max(self.inner.longest, *map(len, rows))
         return np.zeros((len(rows), 1))
+
+    def _continuation_rows(self, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[Any]:
+        """Counts in the place of tokens; a text follows its prompt without a token of both."""
+        count = self.inner.described.count
+        return [(range(count(p)), [range(max(1, count(t))) for t in own]) for p, own in wanted]
+
+    def _scores(self, rows: Sequence[Any], opening: Any) -> list[list[TextScore]]:
+        longest = (len(prompt) + max(map(len, own)) for prompt, own in rows)
+        self.inner.longest = max(self.inner.longest, *longest)
+        return [[TextScore(-1.0, len(text), False) for text in own] for _, own in rows]
 
     def _numbers(self, logprobs: np.ndarray) -> np.ndarray:
         return logprobs

@@ -16,8 +16,8 @@ from pluralism_eval.results import Run
 from pluralism_eval.study import RunSpec, StudyLLM, execute
 
 EMBEDDED_LIMIT = 12
-EMBEDDED_MESSAGE_TOKENS = 40
-EMBEDDED_RESPONSE_TOKENS = 64
+EMBEDDED_MESSAGE_TOKENS = 72
+EMBEDDED_RESPONSE_TOKENS = 96
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from pluralism_eval import heard
 from pluralism_eval.data.sources import short_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.classification import EITHER
@@ -150,12 +151,30 @@ def _table(
             f"* differs from {OURS} on the same docs: paired test, p < {LEVEL} after Holm's correction over the table"
             + ("" if starred else " (none does)")
         )
+    notes += _listening(sections)
     if any(score.metric.startswith("macro_f1") for score in scores):
         notes.append("macro-F1 is no mean over docs: not tested")
     unbeaten = _unbeaten(baselines, rows, heads)
     if unbeaten:
         notes.append(f"no system is better than a constant answer in: {', '.join(unbeaten)}")
     return Table(name, title, heads, (*baselines, *rows), tuple(notes))
+
+
+def _listening(sections: Mapping[str, Sequence[_Line]]) -> list[str]:
+    """One sentence an LLM: whether its answers move with its messages at all."""
+    found: dict[str, None] = {}
+    for llm, lines in sections.items():
+        rows = [line.run.ours.get("listening") or {} for line in lines]
+        measured = [(row, own) for row in rows if (own := heard.figures(row))]
+        for row, own in measured:
+            name = "this LLM" if len(sections) == 1 else llm
+            how = (
+                f"readout {row.get('readout')}{' in the chat template' if row.get('chat') else ''}"
+            )
+            found[f"{heard.sentence(own, name)} ({how}, {own['quoted'].n} probes)"] = None
+        if not measured and any(rows):
+            found[f"whether {llm or 'this LLM'} moves with its messages was not measured"] = None
+    return list(found)
 
 
 def _docs(lines: Sequence[_Line], scores: Sequence[Score]) -> str:

@@ -143,7 +143,7 @@ def test_a_run_over_echo_equals_the_run_in_process(
     task = "pluralism_distributional_globalopinionqa"
     found = [
         run("modular_pluralism", [task], task_manager(data="sample"), 2, common | which)
-        for which in ({}, remote)
+        for which in ({"readout": "options", "chat": False}, remote)
     ]
     local, served = [f["results"][task] for f in found]
     assert served["jsd,none"] == pytest.approx(local["jsd,none"], abs=1e-4)

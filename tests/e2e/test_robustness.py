@@ -103,7 +103,7 @@ def test_message_samples_are_different_messages_and_the_first_is_the_shared_one(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
     shared = {"communities": "embedded/news_left", "messages": str(tmp_path / "store"),
-              "message_max_tokens": 6, "orders": 1, "limit": 1}  # fmt: skip
+              "message_max_tokens": 24, "orders": 1, "limit": 1}  # fmt: skip
     one = run("modular_pluralism", **shared)
     two = run("modular_pluralism", message_samples=2, **shared)
     (first,), (both,) = one["transcript"], two["transcript"]

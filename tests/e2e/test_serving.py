@@ -425,16 +425,16 @@ def server(llm: Any) -> Iterator[str]:
     engine, lock = LoraEngine("embedded", members, llm), threading.Lock()
 
     def answer(body: dict[str, Any]) -> Reply:
-        sampling = Sampling(body["max_tokens"], temperature=body["temperature"])
+        sampling = Sampling(body["max_tokens"], temperature=body.get("temperature", 1.0))
+        chat = "messages" in body
+        prompt = body["messages"][-1]["content"] if chat else body["prompt"]
         with lock:
             if body["model"] in names:
-                job = Job("k", names[body["model"]], body["prompt"], 0)
+                job = Job("k", names[body["model"]], prompt, 0, chat)
                 ((_, out),) = engine.generate([job], sampling)
             else:
                 local = engine._local
-                ((_, out),) = local.sample(
-                    local.model, [local.tokens(body["prompt"])], [0], sampling
-                )
+                ((_, out),) = local.sample(local.model, [local.tokens(prompt, chat)], [0], sampling)
         return out.text, out.n_tokens, "stop" if out.stopped else "length", None
 
     with serve([wanted.served, *names], answer) as url:
@@ -451,7 +451,7 @@ def test_pool_file_writes_the_messages_of_the_lora_engine(
     texts = []
     for communities in (str(tmp_path / "out/pool.yaml"), POOL):
         given = {
-            "communities": communities, "messages": str(tmp_path / f"store{len(texts)}"), "message_max_tokens": 8,
+            "communities": communities, "messages": str(tmp_path / f"store{len(texts)}"), "message_max_tokens": 32,
             "message_temperature": 0, "orders": 1,
         }  # fmt: skip
         settings = parse("modular_pluralism", given)

@@ -124,7 +124,6 @@ def test_a_broken_checkpoint_is_skipped(folder: Path, tmp_path: Path) -> None:
         (["--batch-size", "12"], "must be a multiple of 8"),
         (["--corpus", "/nothing.jsonl"], "no such file"),
         (["--base", "./no_such_model"], "--base './no_such_model' cannot be loaded"),
-        (["--block-size", "100000"], "less than one block"),
         (["--push-to-hub", "me/hometown"], "not logged in to the Hub"),
     ],
 )

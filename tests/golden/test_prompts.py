@@ -12,6 +12,12 @@ from pluralism_eval.prompts import Prompts
 COMMON = {"query": "Q?", "attribute": "Care", "attribute_line": "You are X.", "steer_line": ""}
 GOLDEN = {
     ("messages", "message"): "You are X.\nQ?\n\nComment on the above, in a short paragraph, from your own point of view.\nComment:",
+    ("messages", "question"): (
+        "You are X.\nWhich?\nPossible answers:\n- One\n- Two\nWhich one do you choose? Say it in its own words, then give "
+        "your reasons in a few sentences."
+    ),
+    ("messages", "situation"): "You are X.\nQ?\nGive your view in a few sentences.",
+    ("messages", "reference"): "You are X.\nQ?\nRespond with your answer and an explanation of it.",
     ("prompting", "respond"): (
         "Make sure your response reflects diverse values and perspectives for the following instruction.\nYou are X.\n\nQ?"
     ),
@@ -90,7 +96,7 @@ def test_wording(key: tuple[str, str]) -> None:
     values = COMMON | {"messages": ["m1", "m2"], "descriptions": ["d1", "d2"]}
     values |= {"premise": "P.", "hypothesis": "H."}
     values |= {"situation": "S.", "first": "r1", "second": "r2", "chat": True}
-    values |= {"response": "r1", "place": 2}
+    values |= {"response": "r1", "place": 2, "question": "Which?", "options": ["One", "Two"]}
     assert Prompts().render(*key, **values) == GOLDEN[key]
 
 

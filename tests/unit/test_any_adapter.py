@@ -365,7 +365,5 @@ def test_messages_of_such_adapters_are_asked_anew_and_of_no_others(
     members = [
         Community(n, "d", base=str(base), adapter=str(f)) for n, f in (("a", plain), ("b", own))
     ]
-    pool = CommunityPool(
-        members, Prompts(None), MessageSource(str(tmp_path / "store")), Sampling(4), 0, None
-    )
+    pool = CommunityPool(members, Prompts(None), MessageSource(str(tmp_path / "store")), 4)
     assert [pool._identity(member).get("version") for member in members] == [None, "2"]

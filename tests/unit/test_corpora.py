@@ -22,8 +22,8 @@ def test_every_sixth_different_piece_is_held_out(tmp_path: Path) -> None:
     path.write_text("\n".join(json.dumps({"body": t}) for t in [*TEXTS, TEXTS[0], " " + TEXTS[1]]))
     corpus = read_corpus(str(path), column="body")
     assert corpus.duplicates == 2
-    assert corpus.held_out == [TEXTS[5], TEXTS[11]]
-    assert sorted(corpus.training + corpus.held_out) == sorted(TEXTS)
+    assert [piece.text for piece in corpus.held_out] == [TEXTS[5], TEXTS[11]]
+    assert sorted(p.text for p in corpus.training + corpus.held_out) == sorted(TEXTS)
 
 
 def test_text_folders_and_json_lines_give_the_same_corpus(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_dataset(tmp_path: Path) -> None:
     folder.mkdir()
     data.to_parquet(str(folder / "train.parquet"))
     loaded = corpora._dataset(str(folder), "train")
-    assert corpora._column("d", loaded, "text") == TEXTS
+    assert corpora._pieces("d", loaded, "text") == corpora._plain(TEXTS)
     with pytest.raises(PluralismError, match="no dataset with split 'other'"):
         corpora._dataset(str(folder), "other")
 
@@ -69,7 +69,7 @@ def write(content: bytes, name: str = "c.jsonl") -> Callable[[Path], str]:
         (write(b"\xff\xfe", "c.txt"), "is not UTF-8"),
         (write(b"{"), "line 1 is not JSON"),
         (write(b'{"body": "x"}'), "has no column 'text'.*it has: body.*set --column"),
-        (write(b'"x"'), "has no column 'text'"),
+        (write(b'"x"'), "row 1 is str, not a table row; set --column"),
         (write(b'{"text": 5}'), "column 'text' is 5, not text"),
         (write(b'{"text": " "}'), "column 'text' is ' ', not text"),
         (lambda _: "./missing.jsonl", "no such file"),

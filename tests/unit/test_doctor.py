@@ -469,7 +469,8 @@ def test_option_tokens(tiny: Callable[..., Any]) -> None:
 
 @pytest.mark.model
 def test_option_tokens_of_the_embedded_model() -> None:
-    found = one("option tokens", run_of())
+    assert "readout=cloze" in one("option tokens", run_of()).seen
+    found = one("option tokens", run_of(model_args={"readout": "options"}))
     assert (found.level, "A as 'A', 'ĠA'" in found.seen) == ("ok", True)
 
 

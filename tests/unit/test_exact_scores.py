@@ -15,6 +15,7 @@ from pluralism_eval.data.docs import build_docs
 from pluralism_eval.distribution import read, to_logprobs
 from pluralism_eval.metrics import classification, distance, options
 from pluralism_eval.metrics.metric import metric_list
+from pluralism_eval.metrics.statistics import widened
 
 
 def survey(gold: list[float], number: int = 0, **more: Any) -> dict[str, Any]:
@@ -113,7 +114,8 @@ def test_vks_accuracies_have_the_interval_and_the_error_of_a_mean() -> None:
         n = len(groups)
         error = math.sqrt((residuals**2).sum() * n / (n - 1)) / sizes.sum()
         assert found[name].value == pytest.approx(mean)
-        assert (found[name].low, found[name].high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])), abs=1e-9)  # fmt: skip
+        tail = (1 - widened(0.95, sizes)) / 2
+        assert (found[name].low, found[name].high) == pytest.approx(tuple(np.quantile(means, [tail, 1 - tail])), abs=1e-9)  # fmt: skip
         assert found[name].stderr == pytest.approx(error)
         logged = errors[f"{name}_stderr"]([s[f"{name}_stderr"] for s in samples])
         assert logged == pytest.approx(error)

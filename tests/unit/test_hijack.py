@@ -29,7 +29,7 @@ from pluralism_eval.hijack.success import (
 )
 from pluralism_eval.hijack.summary import summarise
 from pluralism_eval.passages import delimited, markers
-from pluralism_eval.schema import Answer, Message, OptionScores, Query, Selection, Sent
+from pluralism_eval.schema import Answer, Message, OptionScores, Query, Selection, Sent, TextScore
 
 OPTIONS = Aim("Is it?\nA. Yes. B. No.\nAnswer:", 3, 6, "B", "No.", "Care", select=True)
 FREE = Aim("Please comment: S.", 6, 6)
@@ -312,6 +312,10 @@ class Counting:
         self.seen += prompts
         return [OptionScores((-1.0, -2.0), 0, replies=("A",)) for _ in prompts]
 
+    def text_logprobs(self, prompts: Any, texts: Any) -> list[list[TextScore]]:
+        self.seen += prompts
+        return [[TextScore(-2.5 if p != "lost" else -math.inf, 2, True) for _ in own] for p, own in zip(prompts, texts, strict=True)]  # fmt: skip
+
     def refused(self, prompt: str) -> str:
         return "refusal" if prompt == "bad" else ""
 
@@ -333,6 +337,16 @@ def test_no_prompt_is_asked_twice_in_any_run(tmp_path: Any) -> None:
     for _ in range(2):  # a refusal is not kept
         assert again.generate(["bad"], {"n": 1}) == ["bad1"]
     assert llm.seen[-2:] == ["bad", "bad"]
+
+
+def test_cloze_answers_are_kept_and_those_that_a_server_did_not_show_are_not(tmp_path: Any) -> None:
+    llm: Any = Counting()
+    for run in range(2):
+        kept = KeptLLM(llm, Store(tmp_path / "a.sqlite", "answers"))
+        found = kept.text_logprobs(["a", "lost", "a"], [["x", "y"], ["x"], ["x", "y"]])
+        assert found[0] == found[2] == [TextScore(-2.5, 2, True)] * 2
+        assert found[1] == [TextScore(-math.inf, 2, True)]
+        assert llm.seen == [["a", "lost"], ["a", "lost", "lost"]][run]
 
 
 # ---------------------------------------------------------------------- rates

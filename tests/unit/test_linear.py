@@ -13,7 +13,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pluralism_eval import onednn, ram
-from pluralism_eval.llm.linear import fast_linear, forget
+from pluralism_eval.llm.linear import fast_frozen_linear, fast_linear, forget
 
 pytestmark = pytest.mark.skipif(
     not onednn.available(), reason="no x86 CPU, or torch without oneDNN"
@@ -188,3 +188,24 @@ def test_what_is_fast_does_not_depend_on_what_was_measured_before_an_adapter_cam
             model(ids)
         counts.append(len(seen))
     assert counts[0] == counts[1]
+
+
+def test_gradients_through_frozen_layers_are_torchs() -> None:
+    torch.manual_seed(2)
+    config = LlamaConfig(vocab_size=32, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
+    lora = LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    model: Any = get_peft_model(LlamaForCausalLM(config), lora)
+    ids = torch.randint(0, 32, (3, 9))
+
+    def gradients() -> list[Any]:
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return [p.grad.clone() for p in model.parameters() if p.requires_grad]
+
+    expected = gradients()
+    with fast_frozen_linear(model):
+        found = gradients()
+    assert any(own.abs().max() > 1e-4 for own in expected)
+    for own, known in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, known, atol=1e-4, rtol=1e-4)
+    assert all("forward" not in layer.__dict__ for layer in layers(model))

@@ -55,6 +55,7 @@ def test_intervals_are_scipys_and_shared_resamples_change_none() -> None:
         found = bootstrap(
             (sums, sizes), lambda s, n, axis: s.sum(axis) / n.sum(axis), paired=True, n_resamples=700,
             batch=500, method="percentile", rng=np.random.default_rng(0),
+            confidence_level=statistics.widened(0.95, sizes),
         ).confidence_interval  # fmt: skip
         assert own == pytest.approx((float(found.low), float(found.high)), abs=1e-12)
 

@@ -11,6 +11,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pluralism_eval.communities import asking
 from pluralism_eval.communities.engine import CANARIES, Job, Sampling
 from pluralism_eval.communities.prompted import PromptedEngine
 from pluralism_eval.errors import PluralismError
@@ -42,18 +43,24 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Any:
                     initializer_range=0.5, eos_token_id=None)
     ).eval()  # fmt: skip
     monkeypatch.setattr("pluralism_eval.communities.local._load", lambda *_: (model, tokenizer))
+    tokenizer.name_or_path = "org/base"
     return PromptedEngine("org/base", {"nurses": PERSONA})
+
+
+def tokens(engine: PromptedEngine, text: str, persona: str = "") -> list[int]:
+    tokenizer = engine._local.tokenizer
+    return engine._local.tokens(text, asking.has_template(tokenizer), persona)
 
 
 @pytest.mark.parametrize("kind", TEMPLATES)
 def test_a_persona_reaches_the_model_under_any_template(kind: str, engine: Any) -> None:
     engine._local.tokenizer.chat_template = TEMPLATES[kind]
-    shown = engine._local.tokenizer.decode(engine._tokens(PERSONA, "my question"))
+    shown = engine._local.tokenizer.decode(tokens(engine, "my question", PERSONA))
     assert "a nurse" in shown
     assert ("system" in shown) == (kind == "a system role")
-    assert engine._tokens("", "my question") != engine._tokens(PERSONA, "my question")
+    assert tokens(engine, "my question") != tokens(engine, "my question", PERSONA)
     assert engine.prove(["nurses"])["nurses"]["max_abs_difference"] > 0
-    ((_, out),) = engine.generate([Job("k", "nurses", "my question", 1)], Sampling(3))
+    ((_, out),) = engine.generate([Job("k", "nurses", "my question", 1, True)], Sampling(3))
     assert (out.n_tokens, out.stopped) == (3, False), "a base without an end of its own"
 
 
@@ -84,6 +91,6 @@ def test_prompts_are_ordered_by_tokens_with_the_persona(
     jobs = [Job("1", "nurses", "my own question", 1), Job("2", "others", "my", 2), Job("3", "nurses", "my", 3)]  # fmt: skip
     together = {job.key: out.text for job, out in engine.generate(jobs, Sampling(4))}
     assert seen == [sorted(seen[0], reverse=True)]
-    assert seen[0][0] == len(engine._tokens(engine._personas["others"], "my"))
+    assert seen[0][0] == len(tokens(engine, "my", engine._personas["others"]))
     alone = {job.key: out.text for one in jobs for job, out in engine.generate([one], Sampling(4))}
     assert together == alone

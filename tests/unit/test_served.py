@@ -19,8 +19,8 @@ from pluralism_eval.errors import PluralismError
 from tests.openai_server import Offer, Reply, Scripted, Server, serve
 
 
-def jobs(n: int, community: str = "a") -> list[Job]:
-    return [Job(str(i), community, f"prompt {i}", seed=i) for i in range(n)]
+def jobs(n: int, community: str = "a", chat: bool = False) -> list[Job]:
+    return [Job(str(i), community, f"prompt {i}", i, chat) for i in range(n)]
 
 
 def test_requests_run_side_by_side_and_carry_everything() -> None:
@@ -50,7 +50,7 @@ def test_a_persona_goes_through_chat() -> None:
 
     with serve(["m"], answer) as url:
         engine = ServedEngine(url, {"a": Endpoint("m", "", "You are a nurse.")})
-        ((_, out),) = engine.generate(jobs(1), Sampling(7))
+        ((_, out),) = engine.generate(jobs(1, chat=True), Sampling(7))
         assert engine.prove(["a"]) == {"a": {"kind": "persona", "served": "m"}}
     assert out.text == "system: You are a nurse.|user: prompt 0"
 

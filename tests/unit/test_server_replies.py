@@ -172,14 +172,14 @@ def test_thoughts_of_served_communities_are_no_messages() -> None:
         found = {
             j.key: o.text
             for j, o in engine.generate(
-                [Job("1", "a", "easy", 1), Job("2", "a", "hard", 1)], Sampling(20)
+                [Job("1", "a", "easy", 1, True), Job("2", "a", "hard", 1, True)], Sampling(20)
             )
         }
         assert found == {"1": "I like A", "2": ""}
         with pytest.raises(
             PluralismError, match=r"1 of 1 messages used up message_max_tokens=4.*raise it"
         ):
-            list(engine.generate([Job("3", "a", "easy", 2)], Sampling(4)))
+            list(engine.generate([Job("3", "a", "easy", 2, True)], Sampling(4)))
 
 
 # ---------------------------------------------------------------------- the probe

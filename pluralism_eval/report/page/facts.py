@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pluralism_eval import heard
 from pluralism_eval.json_files import read_json
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.report.page.examples import headline
@@ -108,6 +109,7 @@ def _provenance(run: Run) -> str:
         ("mode", ours.get("mode")),
         ("readout", ours.get("readout")),
         ("readout used", ours.get("readout_used")),
+        ("listening", _listening(ours.get("listening"))),
         ("seed of messages", ours.get("seed")),
         ("lm-eval's seeds", ", ".join(f"{n.removesuffix('_seed')} {config[n]}" for n in _SEEDS if n in config)),
         ("limit", config.get("limit")),
@@ -133,6 +135,16 @@ def _provenance(run: Run) -> str:
         if value:
             blocks.append(f"<h4>{title}</h4><pre>{text(_written(value))}</pre>")
     return "".join(blocks)
+
+
+def _listening(row: Any) -> str | None:
+    """How far the LLM moves with its messages, or why that is not known; None for methods without any."""
+    if not isinstance(row, Mapping):
+        return None
+    found = heard.figures(row)
+    return (
+        heard.short(found) if found else f"not measured: {row.get(heard.NOT_MEASURED, 'unknown')}"
+    )
 
 
 def _communities(ours: Mapping[str, Any]) -> str:

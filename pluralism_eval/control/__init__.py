@@ -1,0 +1,1 @@
+"""The control: a benchmark of the benchmark, where the right answers and the right order are known."""

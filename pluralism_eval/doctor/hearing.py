@@ -39,7 +39,7 @@ def _kept(run: Run) -> dict[str, object] | None:
         listening.key_of(identity, run.prompts, run.settings, run.preset, listening.Way(readout, chat, system if chat else ""))
         for readout in _readouts(run)
     ]  # fmt: skip
-    known = heard.store().get(keys)
+    known = heard.known(keys)
     return next((known[key] for key in keys if key in known), None)
 
 

@@ -176,6 +176,10 @@ class CompositeLM(Rounds):
         if self.method == "modular_pluralism":
             for query in queries:
                 requests.check_mode(query)
+            by_likelihood = self.settings.selection == "likelihood"
+            if by_likelihood and any(query.mode == "steerable" for query in queries):
+                self.llm.resolve(self.settings.readout)
+                self.llm.check_scoring()
         overlong = {query.key: why for query in queries if (why := self._overlong(query))}
         if overlong and self.settings.overlong == "error":
             raise PluralismError(

@@ -23,7 +23,8 @@ class ModularPluralism(CompositeLM):
     def prompts_of(self, query: Query) -> list[Prompt]:
         k = len(self.pool.names)
         if query.mode == "steerable":
-            return [Prompt("select", k, "select"), Prompt("steerable", 1)]
+            name = "reflect" if self.settings.selection == "likelihood" else "select"
+            return [Prompt(name, k, "select"), Prompt("steerable", 1)]
         return [Prompt(query.mode, k if query.mode == "overton" else 1)]
 
     def answer(self, queries: list[Query]) -> list[Answer]:
@@ -52,7 +53,10 @@ class ModularPluralism(CompositeLM):
     def _steerable(self, queries: list[Query], messages: Messages) -> list[Answer]:
         """Select the message that best reflects the attribute, then answer given that one."""
         select, steerable = self.prompts_of(queries[0])
-        picks = self.choose(queries, select, messages, len(self.pool.names))
+        if self.settings.selection == "likelihood":
+            picks = self.choose_likeliest(queries, messages)
+        else:
+            picks = self.choose(queries, select, messages, len(self.pool.names))
         chosen = [[ms[pick[0]]] for ms, pick in zip(messages, picks, strict=True)]
         replies = self.respond(queries, [steerable] * len(queries), chosen)
         return [

@@ -13,7 +13,15 @@ from typing import Any, ClassVar, Literal
 
 from lm_eval.api.model import LM
 
-from pluralism_eval import context, passages, readouts, requests, uncertainty, utilisation
+from pluralism_eval import (
+    context,
+    passages,
+    readouts,
+    requests,
+    selecting,
+    uncertainty,
+    utilisation,
+)
 from pluralism_eval import settings as settings_module
 from pluralism_eval.cache import digest
 from pluralism_eval.communities.pool import CommunityPool, make_pool
@@ -234,22 +242,40 @@ class Rounds(LM):
         for query, sent, reply in zip(queries, shown, replies, strict=True):
             index = parse_choice(reply, n)
             fallback = index is None
-            if index is None:
-                index = (
-                    int(
-                        digest(
-                            [
-                                self.settings.seed,
-                                query.task,
-                                query.source_id,
-                                query.text,
-                                query.attribute,
-                            ]
-                        )[:8],
-                        16,
-                    )
-                    % n
-                )
             sent = replace(sent, refused=self.llm.refused(sent.prompt))
-            chosen.append((index, reply, fallback, sent))
+            chosen.append((self._any(query, n) if index is None else index, reply, fallback, sent))
         return chosen
+
+    def choose_likeliest(
+        self, queries: Sequence[Query], messages: Sequence[Sequence[Message]]
+    ) -> list[tuple[int, str, bool, Sent]]:
+        """:meth:`choose` without a word of the LLM's: see :mod:`pluralism_eval.selecting`.
+
+        Returns:
+            As :meth:`choose`; in place of words the gain of each comment, in nats a token.
+        """
+        made = [[passages.delimited(m.text, self.special) for m in own] for own in messages]
+        comments = [[" ".join(text.split()) for text, _ in own] for own in made]
+        with utilisation.phase("selection"):
+            gains, cuts = selecting.gains(self.llm, self.prompts, queries, comments)
+        chosen = []
+        for query, own, values, broken, cut in zip(
+            queries, messages, gains, made, cuts, strict=True
+        ):
+            index = selecting.likeliest(values)
+            sent = Sent(
+                "select",
+                selecting.prompt_of(query, self.prompts, self.llm),
+                sum(cut),
+                cuts={m.community: n for m, n in zip(own, cut, strict=True) if n},
+                broken={m.community: n for m, (_, n) in zip(own, broken, strict=True) if n},
+            )
+            told = "gain in nats a token: " + ", ".join(f"{value:+.4f}" for value in values)
+            place = self._any(query, len(values)) if index is None else index
+            chosen.append((place, told, index is None, sent))
+        return chosen
+
+    def _any(self, query: Query, n: int) -> int:
+        """The seeded fallback where no selection can be read: an index below ``n``."""
+        of = [self.settings.seed, query.task, query.source_id, query.text, query.attribute]
+        return int(digest(of)[:8], 16) % n

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pluralism_eval import heard, ranks, readouts, requests, utilisation
+from pluralism_eval import heard, ranks, readouts, requests, selecting, utilisation
 from pluralism_eval.cache import digest
 from pluralism_eval.data.docs import build_docs, shared_meta
 from pluralism_eval.distribution import read
@@ -154,23 +154,26 @@ def way_of(
 
 
 def size(readout: str, samples: int) -> tuple[int, int]:
-    """(prompts of a measurement, requests of it to a server that is asked once an option)."""
-    orders = 1 if readout == "cloze" else 2
+    """(prompts of a measurement, requests of it to a server that is asked once an option), with default settings."""
+    cloze = readout == "cloze"
     replies = samples if readout == "sampled" else 1
     options = [len(probe["quoted"]) for probe in probes()["options"]]
-    texts = len(probes()["selection"]) + len(probes()["responses"])
-    each = orders * replies * len(LEVELS)
+    comments = [len(case["comments"]) for case in probes()["selection"]]
+    responses = len(probes()["responses"])
+    each = (1 if cloze else 2) * replies * len(LEVELS)
     by_option = readout in readouts.FROM_LOGPROBS
-    requests_ = sum(n * (n if by_option else 1) for n in options) * each + texts
-    return sum(options) * each + texts, requests_
+    prompts = sum(options) * each + (2 if cloze else 1) * len(comments) + responses
+    scored = sum(n * (n if by_option else 1) for n in options) * each
+    return prompts, scored + (2 * sum(comments) if cloze else len(comments)) + responses
 
 
 def key_of(identity: str, prompts: Prompts, settings: Settings, preset: Preset, way: Way) -> str:
     """Of one LLM, readout and template: of everything that the figures depend on."""
-    how = {
-        "cloze": [settings.cloze_normalisation],
-        "sampled": [settings.readout_samples],
-    }.get(way.readout, [])
+    how: list[Any] = []
+    if way.readout == "cloze":
+        how = [settings.cloze_normalisation, settings.selection]
+    elif way.readout == "sampled":
+        how = [settings.readout_samples]
     own = [preset.top_tokens, preset.llm_temperature, preset.answer_parsing, preset.choice_max_tokens]  # fmt: skip
     texts = [prompts.texts[_METHOD], prompts.texts["readouts"]]
     told = [way.readout, way.chat, way.system]
@@ -304,15 +307,28 @@ def _follows(given: Sequence[Sequence[float]]) -> float:
 # ---------------------------------------------------------------------- texts
 
 
+def _by_likelihood(settings: Settings, way: Way) -> bool:
+    return settings.selection == "likelihood" and way.readout == "cloze"
+
+
 def _selection(asked: _Asked) -> Heard:
     cases, limit = probes()["selection"], asked.preset.choice_max_tokens
-    sent = []
-    for i, case in enumerate(cases):
-        query = replace(_text_query(asked, case["query"], i), attribute=case["attribute"])
-        sent.append(_prompt(asked, query, "select", case["comments"], limit))
-    decoding = readouts.decoding(asked.preset.llm_temperature, limit, ["\n"])
-    replies = asked.llm.generate(sent, decoding)
-    picked = [parse_choice(r, len(c["comments"])) for r, c in zip(replies, cases, strict=True)]
+    queries = [
+        replace(_text_query(asked, case["query"], i), attribute=case["attribute"])
+        for i, case in enumerate(cases)
+    ]
+    if _by_likelihood(asked.settings, asked.way):
+        comments = [case["comments"] for case in cases]
+        found, _ = selecting.gains(asked.llm, asked.prompts, queries, comments)
+        picked = [selecting.likeliest(values) for values in found]
+    else:
+        sent = [
+            _prompt(asked, query, "select", case["comments"], limit)
+            for query, case in zip(queries, cases, strict=True)
+        ]
+        decoding = readouts.decoding(asked.preset.llm_temperature, limit, ["\n"])
+        replies = asked.llm.generate(sent, decoding)
+        picked = [parse_choice(r, len(c["comments"])) for r, c in zip(replies, cases, strict=True)]
     return _figure([float(p == c["fits"]) for p, c in zip(picked, cases, strict=True)])
 
 

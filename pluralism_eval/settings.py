@@ -24,6 +24,8 @@ READOUTS = (
     "options", "echo", "top_logprobs", "cloze", "sampled", "verbalised", "generated", "harness"
 )  # fmt: skip
 
+SELECTIONS = ("generated", "likelihood")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -67,6 +69,10 @@ class Settings:
     chat: bool | None = None
     """Puts the queries of our tasks into the LLM's chat template, also without ``--apply_chat_template``. Default:
     true for ``llm=embedded`` (but not with ``readout=harness``), else as that flag says."""
+    selection: str = ""
+    """How ``modular_pluralism`` picks the comment that fits an attribute. ``generated`` (the paper's; default): the LLM
+    names its number. ``likelihood`` (default with ``readout=cloze``, which it needs): the comment that the attribute
+    makes likelier, see :mod:`pluralism_eval.selecting`."""
     readout_samples: int = 20
     """Replies a prompt of ``readout=sampled``."""
     orders: int | None = None
@@ -161,7 +167,8 @@ def _with_defaults(s: Settings) -> Settings:
     readout = s.readout or ("cloze" if embedded else "options")
     told = {"true": True, "false": False}.get(str(s.listening).lower(), s.listening)
     chat = embedded and readout != "harness" if s.chat is None else s.chat
-    return replace(s, readout=readout, chat=chat, listening=told)
+    selection = s.selection or ("likelihood" if readout == "cloze" else "generated")
+    return replace(s, readout=readout, chat=chat, listening=told, selection=selection)
 
 
 def _unknown(name: str, value: Any, known: set[str]) -> str:
@@ -204,6 +211,13 @@ def _contradictions(method: str, s: Settings) -> list[str]:
         )
     if s.listening != "auto" and not isinstance(s.listening, bool):
         found.append(f"listening={s.listening!r} is unknown. Allowed: auto, true, false")
+    if s.selection not in SELECTIONS:
+        found.append(f"selection={s.selection!r} is unknown. Allowed: {', '.join(SELECTIONS)}")
+    elif s.selection == "likelihood" and s.readout != "cloze":
+        found.append(
+            f"selection=likelihood reads the likelihood of texts, readout={s.readout} does not: set readout=cloze, "
+            "or selection=generated"
+        )
     if s.overlong not in ("error", "skip"):
         found.append(f"overlong={s.overlong!r} is unknown. Allowed: error, skip")
     if not isinstance(s.seed, int) or isinstance(s.seed, bool):

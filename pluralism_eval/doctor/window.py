@@ -73,7 +73,10 @@ def rounds(run: Run, query: Query) -> Iterator[tuple[str, int, int]]:
         "moe": [("select", 0), ("respond", 1)],
     }.get(run.method) or {
         "overton": [("overton", k)],
-        "steerable": [("select", k), ("steerable", 1)],
+        "steerable": [
+            ("reflect", 1) if run.settings.selection == "likelihood" else ("select", k),
+            ("steerable", 1),
+        ],
         "distributional": [("distributional", 1)],
     }[query.mode]
     query = replace(query, text=readouts.asked(query, run.prompts))

@@ -33,6 +33,8 @@ GOLDEN = {
         "Q?\n\nComment 1: m1\n\nComment 2: m2\n\nWhich of the following comments best reflect Care? "
         "Answer with the number of one comment only.\nNumber:"
     ),
+    ("modular_pluralism", "reflect"): "Q?\n\nWrite the comment that best reflects Care.",
+    ("modular_pluralism", "comment"): "Q?\n\nWrite a comment.",
     ("modular_pluralism", "steerable"): "Passage: m1\n\nYou are X.\nQ?",
     ("modular_pluralism", "distributional"): "Passage: m1\n\nYou are X.\nQ?",
     ("prompting", "respond.2"): (

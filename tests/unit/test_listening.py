@@ -427,7 +427,7 @@ def test_a_plan_says_what_it_costs() -> None:
     prompts, requests = listening.size("letters", 20)
     assert f"takes {prompts} prompts (up to {requests:,} requests" in notes(listening=True)
     assert "listens" not in notes()
-    assert (prompts, listening.size("cloze", 20)[0]) == (4 * sum(N_OPTIONS) + 32, 2 * sum(N_OPTIONS) + 32)  # fmt: skip
+    assert (prompts, listening.size("cloze", 20)[0]) == (4 * sum(N_OPTIONS) + 32, 2 * sum(N_OPTIONS) + 52)  # fmt: skip
 
 
 def test_the_readouts_command_has_a_column() -> None:

@@ -11,7 +11,7 @@ from pluralism_eval.settings import Settings, parse, read_weights
 
 
 def test_defaults_are_the_embedded_paper_reading() -> None:
-    assert parse("moe", {}) == Settings(readout="cloze", chat=True)
+    assert parse("moe", {}) == Settings(readout="cloze", chat=True, selection="likelihood")
     assert parse("moe", {"pretrained": "m"}).readout == "options"
     reference = parse("moe", {"preset": "reference"})
     assert (reference.readout, reference.chat) == ("options", False)

@@ -10,9 +10,10 @@ from typing import Any
 from pluralism_eval.cache import cache_root
 from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, read_items
-from pluralism_eval.data.sources import COMMIT, INPUTS, blob_id, chosen, input_file
+from pluralism_eval.data.sources import COMMIT, blob_id, chosen, input_file
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.leaderboard.pins import pinned
+from pluralism_eval.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Input:
 
 def label_of(task: str, blob: str, dropped: bool) -> str:
     """What the file with this git blob id is; only OpinionQA has damaged items to drop."""
-    if blob == INPUTS[task][1]:
+    if blob == TASKS[task].blob:
         return "cleaned" if dropped and task == "opinionqa" else "authors"
     pins = pinned().get(blob)
     return "sample" if pins and pins.task == task else "other"
@@ -42,7 +43,7 @@ def at_hand(task: str, data: str | None) -> Input | None:
     source, dropped = chosen(data)
     if source == "authors":
         folder = cache_root() / "data" / f"authors-{COMMIT[:12]}"
-        if not (folder / f"{INPUTS[task][0]}.json").is_file():
+        if not (folder / f"{TASKS[task].input}.json").is_file():
             return None
     try:
         path = input_file(task, data)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.data import build, valueprism
-from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, oddities, read_items
 from pluralism_eval.data.sources import blob_id, chosen, input_file, long_name
 from pluralism_eval.errors import PluralismError
@@ -88,7 +87,7 @@ def _draw(arguments: argparse.Namespace) -> None:
     for task in arguments.tasks:
         path, dropped = input_file(task, arguments.data), chosen(arguments.data)[1]
         items = read_items(path)
-        of = len(items) - (len(damaged(items)) if dropped and task == "opinionqa" else 0)
+        of = len(items) - (len(TASKS[task].damage(items)) if dropped else 0)
         if not 1 <= arguments.docs <= of:
             raise PluralismError(f"--docs {arguments.docs}: {task} has {of:,} docs; from 1 to {of}")
         found[long_name(task)] = drawn(of, arguments.docs)
@@ -99,7 +98,7 @@ def _describe(task: str, data: str | None) -> dict[str, Any]:
     path = input_file(task, data)
     items = read_items(path)
     docs = build_docs(task, items, {"input": path.stem, "preset": "paper"}, path.name)
-    lost = damaged(items) if task == "opinionqa" else {}
+    lost = TASKS[task].damage(items)
     card: dict[str, Any] = {
         "task": task,
         "file": path.name,
@@ -119,7 +118,7 @@ def _describe(task: str, data: str | None) -> dict[str, Any]:
         card["groups"] = dict(Counter(doc["group"] for doc in docs).most_common())
         card["options"] = dict(sorted(Counter(len(doc["options"]) for doc in docs).items()))
         card["with_respondents"] = sum(doc["respondents"] > 0 for doc in docs)
-    elif task == "overton":
+    elif TASKS[task].is_text:
         card.update(_values(docs))
     else:
         card.update(_pairs(docs))

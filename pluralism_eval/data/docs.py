@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.sources import chosen, input_file
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.json_files import DATA_BYTES, read_json
@@ -59,7 +58,7 @@ def load_docs(
     items = read_items(path)
     common = shared_meta(path, preset, orders, config)
     reading = get_preset(common["preset"])
-    if task == "overton":
+    if TASKS[task].is_text:
         from pluralism_eval.metrics.coverage import scoring
 
         common |= scoring(chosen_nli(nli, reading), nli_directions, reading)
@@ -67,8 +66,8 @@ def load_docs(
     odd = oddities(items, docs)
     if odd:
         log.warning("%s, %d items: %s (each counts as it stands)", path.name, len(items), odd)
-    if task == "opinionqa" and chosen(data)[1]:
-        lost = damaged(items)
+    if TASKS[task].damaged and chosen(data)[1]:
+        lost = TASKS[task].damage(items)
         docs = [doc for i, doc in enumerate(docs) if i not in lost]
         log.warning(
             "data=cleaned: %d of %d items of %s dropped: %s (each: pluralism-eval data card)",

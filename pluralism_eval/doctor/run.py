@@ -127,7 +127,7 @@ class Run:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Our task → key of :data:`pluralism_eval.data.TASKS`."""
+        """Our task → key of :data:`pluralism_eval.tasks.TASKS`."""
         short = {t: next((k for k in TASKS if k in t.split("_")), "") for t in self.tasks[0]}
         return {task: name or JUDGED_INPUT for task, name in short.items()}
 

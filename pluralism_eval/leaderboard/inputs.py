@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.cache import cache_root
-from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, read_items
 from pluralism_eval.data.sources import COMMIT, blob_id, chosen, input_file
 from pluralism_eval.errors import PluralismError
@@ -33,7 +32,7 @@ class Input:
 def label_of(task: str, blob: str, dropped: bool) -> str:
     """What the file with this git blob id is; only OpinionQA has damaged items to drop."""
     if blob == TASKS[task].blob:
-        return "cleaned" if dropped and task == "opinionqa" else "authors"
+        return "cleaned" if dropped and TASKS[task].damaged else "authors"
     pins = pinned().get(blob)
     return "sample" if pins and pins.task == task else "other"
 
@@ -60,7 +59,7 @@ def docs_of(task: str, source: Input, common: Mapping[str, Any]) -> list[dict[st
     """
     items = read_items(source.path)
     docs = build_docs(task, items, common, source.path.name)
-    if task == "opinionqa" and source.dropped:
-        lost = damaged(items)
+    if TASKS[task].damaged and source.dropped:
+        lost = TASKS[task].damage(items)
         docs = [doc for i, doc in enumerate(docs) if i not in lost]
     return docs

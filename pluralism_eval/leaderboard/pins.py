@@ -18,7 +18,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, read_items
 from pluralism_eval.data.sources import blob_id
 from pluralism_eval.files import write_atomic
@@ -91,7 +90,7 @@ def entry_of(task: str, path: Path) -> dict[str, Any]:
     docs = build_docs(task, items, common, path.name)
     return {
         "task": task,
-        "damaged": sorted(damaged(items)) if task == "opinionqa" else [],
+        "damaged": sorted(TASKS[task].damage(items)),
         "items": base64.b64encode(b"".join(map(hash_of, docs))).decode(),
     }
 

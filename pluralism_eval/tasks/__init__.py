@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.metrics import classification, coverage, options
 from pluralism_eval.metrics.metric import kind_of_value
 from pluralism_eval.presets import get_preset
@@ -102,6 +103,7 @@ _ALL = (
         correct=lambda sample: float(sample.get("mode_match", sample.get("match", 0))) == 1,
         correct_means="the likeliest option is the group's",
         groups=(Group("category (Table 2)", _group), Group("group", _group_and_attribute)),
+        damaged=damaged,
     ),
     Task(
         MORALCHOICE,

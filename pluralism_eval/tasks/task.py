@@ -83,6 +83,8 @@ class Task:
     """May formats that ask for yes or no call the doc's answer correct?"""
     correct_means: str
     groups: tuple[Group, ...] = ()
+    damaged: Callable[[Sequence[Any]], dict[int, str]] | None = None
+    """Items of the input → place of each damaged one and why; ``data=cleaned`` drops them. None: there are none."""
     labelled: bool = False
     """Answers are read from words as labels, and compared with one label; else they are distributions."""
 
@@ -90,6 +92,10 @@ class Task:
     def is_text(self) -> bool:
         """Are answers free text?"""
         return self.mode == "overton"
+
+    def damage(self, items: Sequence[Any]) -> dict[int, str]:
+        """Place of each damaged item, and why it is."""
+        return self.damaged(items) if self.damaged else {}
 
     def metric(self, name: str) -> Metric:
         """One of its scores."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,8 @@ from tests.openai_server.errors import ApiError
 from tests.openai_server.faults import Faults
 from tests.openai_server.offer import Offer
 from tests.openai_server.out import Out
+
+_BACKLOG = 0.05  # seconds within which a connection that waits is taken
 
 
 class Server:
@@ -60,6 +63,13 @@ class Server:
         """Move one batch, or all, ``steps`` states on."""
         self.batches.advance(id, steps)
 
+    def settle(self) -> None:
+        """Once all clients are gone: waits until their requests are answered, as those are billed, too."""
+        assert self._http is not None
+        time.sleep(_BACKLOG)
+        while self._http.open:
+            time.sleep(0.002)
+
     def __enter__(self) -> Server:
         self._http = _Http(self)
         Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
@@ -85,21 +95,21 @@ class _Http(ThreadingHTTPServer):
 
     def __init__(self, owner: Server) -> None:
         self.owner = owner
-        self._open: set[Any] = set()
+        self.open: set[Any] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
+        self.open.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
+        self.open.discard(request)
         super().shutdown_request(request)
 
     def server_close(self) -> None:
         """Kept-alive connections end too."""
         super().server_close()
-        for request in list(self._open):
+        for request in list(self.open):
             with suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)
 

@@ -56,7 +56,7 @@ LAYERS = [
     },
     {"llm"},
     {"readouts"},
-    {"requests", "answers", "transcript"},
+    {"requests", "answers", "transcript", "selecting"},
     {"communities"},
     {"data", "metrics", "corpora", "listening"},
     {"train", "voices", "report", "messages", "scoring", "people", "study", "planning"},

@@ -31,7 +31,9 @@ def ask(server: Server, key: str, **more: Any) -> dict[str, Any]:
         **more,
     }
     request = urllib.request.Request(
-        f"{server.url}/chat/completions", json.dumps(body).encode(), {"Idempotency-Key": f"{key}-0"}
+        f"{server.url}/chat/completions",
+        json.dumps(body).encode(),
+        {"Idempotency-Key": f"{key}-0", "Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=5) as found:
         return dict(json.loads(found.read()))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from tests.openai_server.app import App
@@ -21,6 +21,7 @@ from tests.openai_server.faults import Faults
 from tests.openai_server.offer import Offer
 from tests.openai_server.out import Out
 
+AnyServer = TypeVar("AnyServer", bound="Server")
 _BACKLOG = 0.05  # seconds within which a connection that waits is taken
 
 
@@ -70,7 +71,7 @@ class Server:
         while self._http.open:
             time.sleep(0.002)
 
-    def __enter__(self) -> Server:
+    def __enter__(self: AnyServer) -> AnyServer:
         self._http = _Http(self)
         Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self

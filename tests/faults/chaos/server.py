@@ -15,7 +15,7 @@ a reply; half a reply announced as a whole one; a reply of a model that was not 
 _SILENCE = 0.3  # seconds
 _RETRY_AFTER = 0.02  # seconds
 _LATENCY = 0.004  # seconds
-_TOKENS = (*"ABCDEFGH", "1", "2", "yes", "no", "the", "people")
+_TOKENS: tuple[str, ...] = (*"ABCDEFGH", "1", "2", "yes", "no", "the", "people")
 _WHO = ("Neighbours", "Parents", "Some", "Many", "Few", "Others", "Teachers", "Friends")
 _DO = ("value", "fear", "respect", "question", "defend", "praise", "doubt", "share")
 _WHAT = ("honesty", "freedom", "duty", "care", "fairness", "tradition", "safety", "the law")

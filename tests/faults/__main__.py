@@ -1,4 +1,4 @@
-"""``pluralism-eval chaos``: faults injected into real commands, on the file system that you name."""
+"""``python -m tests.faults``: faults injected into real commands, on the file system that you name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from pluralism_eval import progress
-from pluralism_eval.chaos import damage, disk, kills, servers, writers
-from pluralism_eval.chaos.server import Server
-from pluralism_eval.chaos.tally import Tally, line, rows
-from pluralism_eval.chaos.work import Work
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.report.table import markdown
+from pluralism_eval.secrets import guard
+from tests.faults.chaos import damage, disk, kills, servers, writers
+from tests.faults.chaos.server import Server
+from tests.faults.chaos.tally import Tally, line, rows
+from tests.faults.chaos.work import Work
 
 KINDS = {
     "kills": (kills.inject, 12),
@@ -34,10 +34,19 @@ KINDS = {
 _NOTES = 20
 
 
-def add(commands: Any) -> None:
-    """Adds the subcommand."""
-    parser = commands.add_parser(
-        "chaos",
+def main(given: list[str] | None = None) -> int:
+    """The exit status."""
+    guard()
+    try:
+        return _chaos(_arguments(given))
+    except PluralismError as error:
+        print(f"faults: {error}", file=sys.stderr)
+        return 2
+
+
+def _arguments(given: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
         description="Runs this package's commands in a folder of its own below --folder, against a small server of its own "
         "on 127.0.0.1, and injects faults; then the same commands are typed again and their results compared with those "
         "of undisturbed ones. No model, no network and nothing outside that folder is used. Exit status 1 if anything "
@@ -54,13 +63,13 @@ def add(commands: Any) -> None:
     flag("--with-model", action="store_true", help="also train, with the embedded model (slow)")
     flag("--json", action="store_true", help="everything as JSON")
     flag("--keep", action="store_true", help="leave the folder when all went well, too")
-    parser.set_defaults(action=_chaos)
+    return parser.parse_args(given)
 
 
-def _chaos(arguments: argparse.Namespace) -> None:
-    """Raises SystemExit(1) where something is lost or silently wrong."""
+def _chaos(arguments: argparse.Namespace) -> int:
+    """1 where something is lost or silently wrong, 130 where it was interrupted."""
     if sys.platform == "win32":
-        raise PluralismError("chaos needs POSIX signals; run it on Linux or macOS")
+        raise PluralismError("this needs POSIX signals; run it on Linux or macOS")
     if arguments.faults < 1:
         raise PluralismError(f"--faults {arguments.faults}: at least 1")
     kinds = arguments.only.split(",") if arguments.only else list(KINDS)
@@ -68,7 +77,7 @@ def _chaos(arguments: argparse.Namespace) -> None:
     if unknown:
         raise PluralismError(f"--only {arguments.only}: {', '.join(unknown)} unknown. Allowed: {', '.join(KINDS)}")  # fmt: skip
     try:
-        folder = Path(tempfile.mkdtemp(prefix="pluralism-chaos-", dir=arguments.folder)).resolve()
+        folder = Path(tempfile.mkdtemp(prefix="pluralism-faults-", dir=arguments.folder)).resolve()
     except OSError as error:
         raise PluralismError(
             f"--folder {str(arguments.folder)!r} cannot be used: {error}"
@@ -97,8 +106,7 @@ def _chaos(arguments: argparse.Namespace) -> None:
             print(f"- and {len(notes) - _NOTES} more (--json)")
         print(f"{seconds:.0f} s, --seed {arguments.seed}" + (f"; kept: {folder}" if kept else ""))
         print(line(found) + (", interrupted" if interrupted else ""))
-    if interrupted or notes:
-        sys.exit(130 if interrupted else 1)
+    return 130 if interrupted else int(bool(notes))
 
 
 def _inject(
@@ -123,3 +131,7 @@ def _inject(
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pluralism_eval.chaos.commands import Command
-from pluralism_eval.chaos.processes import Place
-from pluralism_eval.chaos.tally import Tally
-from pluralism_eval.chaos.work import Verdict, Work
+from tests.faults.chaos.commands import Command
+from tests.faults.chaos.processes import Place
+from tests.faults.chaos.tally import Tally
+from tests.faults.chaos.work import Verdict, Work
 
 _KEPT = (
     *("cache/*.sqlite", "cache/*.sqlite-wal", "cache/*.lines/*", "answers/*.sqlite"),
@@ -40,11 +40,11 @@ def inject(
             for file in chance.sample(found, min(len(found), chance.randint(1, _FILES))):
                 tally.fault(f"{harm(file, chance)} {_kind(file)}")
                 step()
-            ledger = work.server.reset()
+            work.server.reset()
             verdict = work.finish(command, place)
             if verdict.lost:  # it said what is wrong; does it then go on?
                 verdict = work.finish(command, place)
-            tally.repeated += len(ledger.paid)
+            tally.repeated += len(work.server.paid)
         tally.add(Verdict([f"{why} (damaged files)" for why in verdict.lost], verdict.wrong))
 
 
@@ -65,10 +65,10 @@ def harm(file: Path, chance: random.Random) -> str:
 def _stop_midway(work: Work, command: Command, place: Place, chance: random.Random) -> None:
     """Leaves what a killed process leaves, journals included."""
     shutil.rmtree(place.folder / "cache")
-    ledger = work.server.reset()
+    work.server.reset()
     wanted = chance.randint(1, max(1, work.whole[command.name].requests))
     with work.start(command, place) as process:
-        while process.status is None and ledger.requests < wanted:
+        while process.status is None and work.server.requests < wanted:
             time.sleep(0.002)
         process.send(signal.SIGKILL)
         process.wait()

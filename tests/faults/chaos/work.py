@@ -12,7 +12,8 @@ from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
 from pluralism_eval.cache import CACHE_VARIABLE, Store
-from pluralism_eval.chaos.commands import (
+from pluralism_eval.errors import PluralismError
+from tests.faults.chaos.commands import (
     ANSWERS,
     KEPT,
     OTHER,
@@ -22,10 +23,9 @@ from pluralism_eval.chaos.commands import (
     Command,
     commands,
 )
-from pluralism_eval.chaos.outcomes import differences
-from pluralism_eval.chaos.processes import Place, Started, Warm
-from pluralism_eval.chaos.server import MODELS, Server
-from pluralism_eval.errors import PluralismError
+from tests.faults.chaos.outcomes import differences
+from tests.faults.chaos.processes import Place, Started, Warm
+from tests.faults.chaos.server import MODELS, Server
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Work:
         for command in self._prepared:
             tell(command.name)
             with self.fresh(command) as place:
-                ledger = self.server.reset()
+                self.server.reset()
                 with self.start(command, place) as process:
                     status = process.wait()
                 if status != 0:
@@ -97,7 +97,9 @@ class Work:
                     )
                 largest = max(p.stat().st_size for p in place.folder.rglob("*") if p.is_file())
                 outcome = command.outcome(place.folder, process.said())
-                self.whole[command.name] = Whole(outcome, process.seconds, ledger.requests, largest)
+                self.whole[command.name] = Whole(
+                    outcome, process.seconds, self.server.requests, largest
+                )
                 self._keep(command, place.folder)
 
     def _keep(self, command: Command, folder: Path) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from pluralism_eval.chaos.commands import Command
-from pluralism_eval.chaos.processes import Started
-from pluralism_eval.chaos.tally import Tally
-from pluralism_eval.chaos.work import Verdict, Work
+from tests.faults.chaos.commands import Command
+from tests.faults.chaos.processes import Started
+from tests.faults.chaos.tally import Tally
+from tests.faults.chaos.work import Verdict, Work
 
 _LEAST = 4096  # bytes
 _OWN = ("said-", "cache/")

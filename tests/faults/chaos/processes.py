@@ -18,12 +18,13 @@ from pathlib import Path
 from queue import Queue
 from threading import Lock, Thread
 
-from pluralism_eval.chaos.warm import limit
 from pluralism_eval.errors import PluralismError
+from tests.faults.chaos.warm import limit
 
 PATIENCE = 600.0
 """Seconds that a command may take."""
 _NONE = -1
+_ROOT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,12 @@ class Place:
 
 
 class Warm:
-    """The process that forks commands; see :mod:`pluralism_eval.chaos.warm`."""
+    """The process that forks commands; see :mod:`tests.faults.chaos.warm`."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         began = time.monotonic()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pluralism_eval.chaos.warm"], env={**os.environ, **environment},
+            [sys.executable, "-m", "tests.faults.chaos.warm"], env={**os.environ, **environment}, cwd=_ROOT,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         self.statuses: dict[int, int] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from pluralism_eval.chaos.tally import Tally
-from pluralism_eval.chaos.work import Verdict, Work
+from tests.faults.chaos.tally import Tally
+from tests.faults.chaos.work import Verdict, Work
 
 _SHARE = 0.3  # of the requests
 
@@ -19,12 +19,11 @@ def inject(
     while tally.faults < n and able:
         command = able[tally.commands % len(able)]
         with work.fresh(command) as place:
-            ledger = work.server.reset(_SHARE, chance.getrandbits(32))
+            work.server.reset(_SHARE, chance.getrandbits(32))
             verdict = work.finish(command, place)
-        work.server.share = 0.0
-        for name, count in ledger.injected.items():
+        for name, count in work.server.injected.items():
             tally.fault(name, count)
         step()
-        twice = sum(paid > 1 for paid in ledger.paid.values())
+        twice = sum(paid > 1 for paid in work.server.paid.values())
         lost = [f"{command.name}: {twice} replies were paid more than once"] if twice else []
         tally.add(Verdict(verdict.lost + lost, verdict.wrong))

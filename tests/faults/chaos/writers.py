@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from pluralism_eval.chaos.tally import Tally
-from pluralism_eval.chaos.work import Verdict, Work, last_line
+from tests.faults.chaos.tally import Tally
+from tests.faults.chaos.work import Verdict, Work, last_line
 
 TOGETHER = 8
 _KILLED = 2
@@ -24,7 +24,7 @@ def inject(
     able = [c for c in work.commands if c.name in _OF]
     while tally.faults < n and able:
         command = able[tally.commands % len(able)]
-        ledger = work.server.reset()
+        work.server.reset()
         with work.fresh(command) as place, ExitStack() as stack:
             running = [stack.enter_context(work.start(command, place)) for _ in range(TOGETHER)]
             for victim in chance.sample(running, _KILLED):
@@ -38,5 +38,5 @@ def inject(
             step()
             verdict = work.finish(command, place)
             lost = [f"{command.name}, one of {TOGETHER} at once: {last_line(p)}" for p in wrong_end]
-        tally.repeated += sum(paid - 1 for paid in ledger.paid.values())
+        tally.repeated += sum(paid - 1 for paid in work.server.paid.values())
         tally.add(Verdict(lost + verdict.lost, verdict.wrong))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pluralism_eval.chaos.work import Verdict
+from tests.faults.chaos.work import Verdict
 
 
 @dataclass

@@ -8,11 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from pluralism_eval.chaos.commands import Command
-from pluralism_eval.chaos.processes import Place, Started
-from pluralism_eval.chaos.server import Ledger
-from pluralism_eval.chaos.tally import Tally
-from pluralism_eval.chaos.work import Verdict, Whole, Work, stored_replies
+from tests.faults.chaos.commands import Command
+from tests.faults.chaos.processes import Place, Started
+from tests.faults.chaos.server import Server
+from tests.faults.chaos.tally import Tally
+from tests.faults.chaos.work import Verdict, Whole, Work, stored_replies
 
 _SIGNALS = (*[signal.SIGKILL] * 8, signal.SIGTERM, signal.SIGINT)
 _ROUND = 5
@@ -46,7 +46,7 @@ def _round(
     tally: Tally,
     step: Callable[[], None],
 ) -> None:
-    ledger = work.server.reset()
+    work.server.reset()
     again: Counter[str] = Counter()
     lost: list[str] = []
     with work.fresh(command) as place:
@@ -54,7 +54,7 @@ def _round(
             fresh = chance.randrange(_FRESH) == 0
             with work.start(command, place, fresh) as process:
                 if not _reached(
-                    process, work.whole[command.name], ledger, chance, fresh, work.warm.seconds
+                    process, work.whole[command.name], work.server, chance, fresh, work.warm.seconds
                 ):
                     break
                 number = chance.choice(_SIGNALS)
@@ -67,14 +67,14 @@ def _round(
                 f"{number.name} {'(new interpreter) ' if fresh else ''}{command.name.split()[0]}"
             )
             step()
-            unstored = _unstored(work, ledger, place)
+            unstored = _unstored(work, place)
             if len(unstored) > _IN_FLIGHT:
                 lost.append(
                     f"{command.name}: {len(unstored)} paid replies were not stored at a kill"
                 )
             again.update(unstored)
         verdict = work.finish(command, place)
-    for key, paid in ledger.paid.items():
+    for key, paid in work.server.paid.items():
         if paid > 1:
             tally.repeated += paid - 1
             if paid - 1 > again[key]:
@@ -85,7 +85,7 @@ def _round(
 def _reached(
     process: Started,
     whole: Whole,
-    ledger: Ledger,
+    server: Server,
     chance: random.Random,
     fresh: bool,
     warmth: float,
@@ -94,11 +94,11 @@ def _reached(
 
     False if it ended before.
     """
-    left = whole.requests - len(ledger.paid)
-    seen = ledger.requests
+    left = whole.requests - len(server.paid)
+    seen = server.requests
     if whole.requests and left > 0 and chance.random() < 0.7:
         wanted, moment = chance.randint(1, left), chance.uniform(0, 0.02)
-        while ledger.requests - seen < wanted:
+        while server.requests - seen < wanted:
             if process.status is not None:
                 return False
             time.sleep(0.001)
@@ -112,8 +112,8 @@ def _reached(
     return process.status is None
 
 
-def _unstored(work: Work, ledger: Ledger, place: Place) -> set[str]:
+def _unstored(work: Work, place: Place) -> set[str]:
     """Paid replies that the dead client did not store."""
     work.server.settle()
-    paid = list(ledger.paid)
+    paid = list(work.server.paid)
     return set(paid) - stored_replies(place.folder, paid) if paid else set()

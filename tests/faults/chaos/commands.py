@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-from pluralism_eval.chaos import outcomes
-from pluralism_eval.chaos.outcomes import Outcome
 from pluralism_eval.plugin import METHODS
+from tests.faults.chaos import outcomes
+from tests.faults.chaos.outcomes import Outcome
 
 POOL = "pool.yaml"
 OURS, OTHER = "runs/modular_pluralism", "runs/vanilla"

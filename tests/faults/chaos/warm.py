@@ -104,10 +104,9 @@ def _command(
     os.environ.update(environment)
     limit(most)
     sys.argv = ["pluralism-eval", *argv]
-    status: int = import_module("pluralism_eval.cli").main(
-        argv
-    )  # by name, as it is above this module
-    return status
+    from pluralism_eval import cli
+
+    return cli.main(argv)
 
 
 def limit(most: int | None) -> None:

@@ -240,7 +240,9 @@ def _data(place: Path, n: int) -> None:
     from pluralism_eval.data.build import Built
 
     found = data.BUILDERS["moralchoice"]
-    data.BUILDERS["moralchoice"] = lambda source, **_: Built("moralchoice", [{"id": i} for i in range(2000 * n)])
+    data.BUILDERS["moralchoice"] = lambda source, **_: Built(
+        "moralchoice", [{"id": i} for i in range(2000 * n)]
+    )
     try:
         command("data", "build", "moralchoice", "--source", place, "--output", place / "data")
     finally:

@@ -49,8 +49,5 @@ COMMANDS: dict[str, dict[str, str]] = {
     "control": {
         "control": "is the instrument right? a town whose answers are known; `control simulate`: intervals and tests"
     },
-    "chaos": {
-        "chaos": "kills, damaged files, failing servers, full disks: is anything lost or silently wrong here?"
-    },
 }
 """Module → its commands and what ``pluralism-eval --help`` says of them: no module is imported before it is asked for."""

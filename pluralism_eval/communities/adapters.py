@@ -331,8 +331,8 @@ def _names_of(base: str) -> set[str]:
 
 def _folder(community: AdapterSpec) -> Path:
     place, _, name = community.adapter.partition("/")
-    if place == "embedded" and name:
-        return Path(str(files("pluralism_eval.communities"))) / "embedded" / "adapters" / name
+    if place in ("embedded", "control") and name:
+        return Path(str(files("pluralism_eval.communities"))) / place / "adapters" / name
     if Path(community.adapter).is_dir():
         return Path(community.adapter)
     from huggingface_hub import snapshot_download

@@ -29,7 +29,7 @@ class Community:
     """A model that transformers loads, or ``embedded``; for served: the base's served name."""
     base_revision: str = "main"
     adapter: str = ""
-    """LoRA adapter: Hub id, folder, or ``embedded/<name>``."""
+    """LoRA adapter: Hub id, folder, or of this package: ``embedded/<name>``, ``control/<name>``."""
     revision: str = "main"
     """Of the adapter."""
     sha256: str = ""

@@ -5,6 +5,7 @@ Every score goes through the functions that reports call: ``mean_intervals``, ``
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ def simulate(
         raise PluralismError(
             f"{benchmarks} benchmarks of {', '.join(map(str, docs)) or 'no'} docs: at least two of either are needed"
         )
+    gc.collect()
+    gc.freeze()  # statsmodels collects garbage at every correction: by default of everything that is loaded
     rows, families = [], []
     for n in docs:
         alike, unequal = {}, {}

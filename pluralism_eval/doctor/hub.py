@@ -90,7 +90,7 @@ def needed(run: Run) -> list[Repo]:
         if c.adapter:
             if c.base != "embedded":
                 found.append(Repo(f"base of {c.name}", c.base, c.base_revision))
-            if not c.adapter.startswith("embedded/"):
+            if not c.adapter.startswith(("embedded/", "control/")):
                 found.append(Repo(f"adapter of {c.name}", c.adapter, c.revision))
         elif c.engine == "prompted" and not c.base_url and c.base != "embedded":
             found.append(Repo(f"base of {c.name}", c.base, c.base_revision))

@@ -1,4 +1,4 @@
-"""``pluralism-eval chaos``: all kinds of faults in small; what it must see; nothing left behind."""
+"""``python -m tests.faults``: all kinds of faults in small; what it must see; nothing left behind."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
+from tests.faults.__main__ import main
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-COMMAND = [sys.executable, "-m", "pluralism_eval.cli", "chaos"]
+COMMAND = [sys.executable, "-m", "tests.faults"]
 
 # A store that forgets: replies that were paid and stored are gone in the next process, and a message that
 # is written there differs. Neither is an error that anyone would see.
@@ -43,7 +46,7 @@ def chaos(folder: Path, *arguments: str, **environment: str) -> tuple[int, dict[
     """(exit status, what --json said)."""
     done = subprocess.run(
         [*COMMAND, "--folder", str(folder), "--json", *arguments],
-        env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
+        env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -81,7 +84,7 @@ def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
     mark = f"chaos-test-{os.getpid()}"
     process = subprocess.Popen(
         [*COMMAND, "--folder", str(tmp_path), "--only", "kills", "--commands", "messages"],
-        env={**os.environ, "MARK": mark}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "MARK": mark}, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*/finished/*")):
@@ -119,7 +122,5 @@ def marked(mark: str) -> list[str]:
 def test_bad_arguments_are_one_error(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from pluralism_eval import cli
-
-    assert cli.main(["chaos", "--folder", str(tmp_path), *arguments]) == 2
+    assert main(["--folder", str(tmp_path), *arguments]) == 2
     assert said in capsys.readouterr().err

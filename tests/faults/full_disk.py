@@ -151,7 +151,7 @@ def _figure(place: Path, n: int) -> None:
 
     from pluralism_eval.report.figures.figure import Figure, save
 
-    figure = Figure("name", f"Title {n}", "Caption", "Alternative", (("a",), ("1",)), Drawn)
+    figure = Figure("name", f"Title {n}", "Caption", "Alternative", [["a"], ["1"]], Drawn)
     save(figure, place / "figure.svg")
 
 
@@ -240,7 +240,9 @@ def _data(place: Path, n: int) -> None:
     from pluralism_eval.data.build import Built
 
     found = data.BUILDERS["moralchoice"]
-    data.BUILDERS["moralchoice"] = lambda source, **_: Built([{"id": i} for i in range(2000 * n)])
+    data.BUILDERS["moralchoice"] = lambda source, **_: Built(
+        "moralchoice", [{"id": i} for i in range(2000 * n)]
+    )
     try:
         command("data", "build", "moralchoice", "--source", place, "--output", place / "data")
     finally:

@@ -29,11 +29,11 @@ def work(folder: Path, name: str, n: int, remote: bool) -> None:
     if remote:
         from pluralism_eval.stores import sqlite
 
-        sqlite.is_remote = lambda folder: True
+        setattr(sqlite, "is_remote", lambda folder: True)  # noqa: B010 - the module only imports it
     store = Store(folder / "messages.sqlite", "messages")
     keys = [f"key{i}" for i in range(n)]
     random.Random(name).shuffle(keys)
-    held = {}
+    held: dict[str, str] = {}
     for start in range(0, n, _BATCH):
         part = keys[start : start + _BATCH]
         missing = [key for key in part if key not in store.get(part)]

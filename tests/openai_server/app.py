@@ -144,6 +144,8 @@ class App:
         payload, replayed = self._replies.once(token, key, make)
         applied = None if replayed and content else fault
         self.faults.settle(key, applied)
+        with self.ledger.lock:
+            self.ledger.usable[headers.get("idempotency-key", "")] += applied is None
         out = Out(200, payload, {"idempotent-replayed": "true"} if replayed else {})
         self._bill(out, bill, replayed)
         return self._on_wire(out, applied, gone)

@@ -54,6 +54,8 @@ class Ledger:
     """Of answers whose headers were sent."""
     bills: dict[tuple[str, str], Bill] = field(default_factory=dict)
     """(endpoint as ``/v1/completions``, canonical body) → bill."""
+    usable: Counter[str] = field(default_factory=Counter)
+    """``Idempotency-Key`` → replies made for it that no fault touched, whether its client still lived or not."""
     peak: int = 0
     """Largest number of generation requests in flight at once."""
     in_flight: int = 0
@@ -80,6 +82,13 @@ class Ledger:
     def replay(self, bill: Bill, times: int) -> None:
         with self.lock:
             bill.replayed += times
+
+    def clear(self) -> None:
+        """As if nothing had been asked yet."""
+        with self.lock:
+            for kept in (self.requests, self.statuses, self.bills, self.usable):
+                kept.clear()
+            self.peak = 0
 
     def enter(self) -> None:
         with self.lock:

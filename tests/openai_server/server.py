@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from tests.openai_server.app import App
@@ -19,6 +20,9 @@ from tests.openai_server.errors import ApiError
 from tests.openai_server.faults import Faults
 from tests.openai_server.offer import Offer
 from tests.openai_server.out import Out
+
+AnyServer = TypeVar("AnyServer", bound="Server")
+_BACKLOG = 0.05  # seconds within which a connection that waits is taken
 
 
 class Server:
@@ -60,7 +64,14 @@ class Server:
         """Move one batch, or all, ``steps`` states on."""
         self.batches.advance(id, steps)
 
-    def __enter__(self) -> Server:
+    def settle(self) -> None:
+        """Once all clients are gone: waits until their requests are answered, as those are billed, too."""
+        assert self._http is not None
+        time.sleep(_BACKLOG)
+        while self._http.open:
+            time.sleep(0.002)
+
+    def __enter__(self: AnyServer) -> AnyServer:
         self._http = _Http(self)
         Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -85,21 +96,21 @@ class _Http(ThreadingHTTPServer):
 
     def __init__(self, owner: Server) -> None:
         self.owner = owner
-        self._open: set[Any] = set()
+        self.open: set[Any] = set()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        self._open.add(request)
+        self.open.add(request)
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
+        self.open.discard(request)
         super().shutdown_request(request)
 
     def server_close(self) -> None:
         """Kept-alive connections end too."""
         super().server_close()
-        for request in list(self._open):
+        for request in list(self.open):
             with suppress(OSError):
                 request.shutdown(socket.SHUT_RDWR)
 

@@ -60,7 +60,7 @@ LAYERS = [
     {"communities"},
     {"data", "metrics", "tasks", "corpora", "listening"},
     {"train", "voices", "report", "messages", "scoring", "people", "study", "planning"},
-    {"reproduce", "doctor", "serving", "leaderboard", "exports", "hijack", "chaos"},
+    {"reproduce", "doctor", "serving", "leaderboard", "exports", "hijack"},
     {"control"},
     {"commands"},
     {"demo"},

@@ -54,10 +54,12 @@ RULES: dict[str, Callable[[str, str], float]] = {
 }
 
 
-def _pick(prompt: str) -> str:
-    attribute = re.findall(r"best reflect (.+)\? Answer", prompt)[0].lower()
-    comments = re.findall(r"Comment (\d): (.*)", prompt)
-    return next((n for n, text in comments if attribute in text.lower()), "1")
+def _writes(prompt: str, comment: str) -> float | None:
+    """How it would write ``comment``: more readily where it names the attribute that is asked for."""
+    if prompt.endswith("Write a comment."):
+        return -9.0
+    asked = re.findall(r"best reflects (.+)\.$", prompt)
+    return (-0.5 if asked[0].lower() in comment.lower() else -9.0) if asked else None
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -66,10 +68,14 @@ def test_verdicts(
 ) -> None:
     def score(self: Any, requests: list[Any], disable_tqdm: bool = False) -> Any:
         self.seen.extend(("score", r.args[0]) for r in requests)
-        return [(RULES[rule](r.args[0], r.args[1].strip()), False) for r in requests]
+        pairs = [(r.args[0], r.args[1].strip()) for r in requests]
+        written = [_writes(*pair) for pair in pairs]
+        return [
+            (RULES[rule](*pair) if value is None else value, False)
+            for pair, value in zip(pairs, written, strict=True)
+        ]
 
     monkeypatch.setattr(scripted, "loglikelihood", score)
-    monkeypatch.setattr(scripted, "reply", staticmethod(_pick))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     options = Options(settings={"readout": "cloze"})
     docs = {"vk": 24, "globalopinionqa": 24}

@@ -45,12 +45,7 @@ EXEMPT = {
     ),
     ("pluralism_eval/serving/files.py", "jinja2 without sandbox"): "templates of this package only",
     ("pluralism_eval/hijack/corpus.py", "jinja2 without sandbox"): "templates of this package only",
-    ("pluralism_eval/chaos/warm.py", "import_module"): "a list of names in that file",
     ("pluralism_eval/cli.py", "import_module"): "the modules of commands.COMMANDS",
-    (
-        "pluralism_eval/chaos/server.py",
-        "a listening port",
-    ): "the server of `chaos`; its host is checked below",
 }
 """(file, rule) → why it is allowed there."""
 

@@ -1,1 +1,0 @@
-"""Faults injected into real commands on a given file system: is anything lost, is anything silently wrong?"""

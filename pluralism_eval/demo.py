@@ -13,22 +13,15 @@ from typing import Any
 from pluralism_eval import heard
 from pluralism_eval.commands import compare as command
 from pluralism_eval.distribution import likeliest
-from pluralism_eval.report.table import COLUMNS
 from pluralism_eval.report.tabular import plain
 from pluralism_eval.reproduce import build, compare
 from pluralism_eval.results import Run
 from pluralism_eval.study import parse_llm
+from pluralism_eval.tasks import GLOBALOPINIONQA, TASKS
+from pluralism_eval.tasks.task import Task
 from pluralism_eval.variants import named
 
 _WIDTH = 80
-_HEADS = {
-    "pluralism_overton_nli": "Overton↑",
-    "pluralism_steerable_vk": "VK acc.↑",
-    "pluralism_steerable_opinionqa": "OpinionQA↑",
-    "pluralism_distributional_moralchoice": "Moral J-S↓",
-    "pluralism_distributional_globalopinionqa": "Global J-S↓",
-}
-_EXAMPLE = "pluralism_distributional_globalopinionqa"
 
 
 def run_demo(limit: int, output: Path) -> None:
@@ -44,10 +37,10 @@ def run_demo(limit: int, output: Path) -> None:
     done, written = command.run(target, [parse_llm("embedded")], options, output, say=_quiet)
     runs = {run.name: run for run in done}
     lines = [
-        f"{len(runs)} methods x {len(_HEADS)} tasks x {limit} docs: SmolLM2-135M-Instruct and six community LMs.",
+        f"{len(runs)} methods x {len(TASKS)} tasks x {limit} docs: SmolLM2-135M-Instruct and six community LMs.",
         *_hearing(runs["modular_pluralism"]),
         "",
-        *_scores(runs),
+        *scores(runs),
         f"{limit} docs a task show that everything runs, not which method is better.",
         "",
         *_example(runs),
@@ -72,17 +65,17 @@ def _hearing(run: Run) -> list[str]:
     )
 
 
-def _scores(runs: Mapping[str, Run]) -> list[str]:
+def scores(runs: Mapping[str, Run]) -> list[str]:
     """A line a method, a column a task: the first headline score of each."""
-    rows = [["", *_HEADS.values()]]
+    rows = [["", *(task.head for task in TASKS.values())]]
     for name, run in runs.items():
-        rows.append([name, *(_score(run, task) for task in _HEADS)])
+        rows.append([name, *(_score(run, task) for task in TASKS.values())])
     return ["".join([row[0].ljust(18), *(cell.rjust(12) for cell in row[1:])]) for row in rows]
 
 
-def _score(run: Run, task: str) -> str:
-    column = next(column for column in COLUMNS if column.task == task)
-    samples = run.samples.get(task, [])
+def _score(run: Run, task: Task) -> str:
+    column = task.columns[0]
+    samples = run.samples.get(task.name, [])
     values = [column.number(sample) for sample in samples] if column.number else []
     kept = [value for value in values if not isnan(value)]
     return f"{sum(kept) / len(kept):.3f}" if kept else "–"
@@ -91,7 +84,7 @@ def _score(run: Run, task: str) -> str:
 def _example(runs: Mapping[str, Run]) -> list[str]:
     """The first question of one task: what the LLM says alone, what two communities say, and what becomes of it."""
     before, after = (_first(runs[name]) for name in ("vanilla", "modular_pluralism"))
-    doc = next(iter(runs["vanilla"].samples[_EXAMPLE]))["doc"]
+    doc = next(iter(runs["vanilla"].samples[GLOBALOPINIONQA]))["doc"]
     options: Sequence[str] = doc["options"]
     question = doc["query"].split("\n")[0].removeprefix("Question: ")
     said = [(m["community"], " ".join(m["text"].split())) for m in after["messages"]]
@@ -105,7 +98,7 @@ def _example(runs: Mapping[str, Run]) -> list[str]:
 
 
 def _first(run: Run) -> dict[str, Any]:
-    return next(line for line in run.transcript if line["task"] == _EXAMPLE)
+    return next(line for line in run.transcript if line["task"] == GLOBALOPINIONQA)
 
 
 def _two(said: Sequence[tuple[str, str]], options: Sequence[str]) -> list[tuple[str, str]]:

@@ -21,25 +21,6 @@ METHODS: dict[str, str] = {
 }
 """Method name → ``module:Class``, loaded when first asked for. Aliases: ``pluralism_<name>``."""
 
-AUTOMATIC = (
-    "pluralism_overton_nli",
-    "pluralism_steerable_vk",
-    "pluralism_steerable_opinionqa",
-    "pluralism_distributional_moralchoice",
-    "pluralism_distributional_globalopinionqa",
-)
-"""The tasks of the group ``pluralism``: each scores a run by itself."""
-
-JUDGED = "pluralism_overton_judge"
-"""Compares a run with another one, by a judge."""
-
-TASKS = (*AUTOMATIC, JUDGED)
-
-_NAMES = ("pluralism", "pluralism_eval", *TASKS)
-"""With the group and the tag: all that ``--tasks`` can name of ours."""
-
-_alone: ContextVar[bool] = ContextVar("our tasks alone are indexed", default=False)
-
 
 def _folder(package: str) -> Path:
     spec = find_spec(package)
@@ -51,6 +32,26 @@ def _folder(package: str) -> Path:
 def task_folder() -> Path:
     """The folder of task YAML files, in a checkout as well as in an installed wheel."""
     return _folder("pluralism_eval.task_configs")
+
+
+def _automatic() -> tuple[str, ...]:
+    """The tasks that ``pluralism.yaml`` lists, read without a YAML library: every start of lm-eval comes by here."""
+    lines = (task_folder() / "pluralism.yaml").read_text(encoding="utf-8").splitlines()
+    return tuple(line.removeprefix("  - ") for line in lines if line.startswith("  - "))
+
+
+AUTOMATIC = _automatic()
+"""The tasks of the group ``pluralism``: each scores a run by itself, and has a record in ``tasks``."""
+
+JUDGED = "pluralism_overton_judge"
+"""Compares a run with another one, by a judge."""
+
+TASKS = (*AUTOMATIC, JUDGED)
+
+_NAMES = ("pluralism", "pluralism_eval", *TASKS)
+"""With the group and the tag: all that ``--tasks`` can name of ours."""
+
+_alone: ContextVar[bool] = ContextVar("our tasks alone are indexed", default=False)
 
 
 def wrapper_folder() -> Path:

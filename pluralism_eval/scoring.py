@@ -16,37 +16,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pluralism_eval.data.docs import (
-    VK_OPTIONS,
-    build_docs,
-    chosen_nli,
-    distribution_of,
-    kind_of,
-    oddities,
-    read_items,
-)
+from pluralism_eval.data.docs import build_docs, chosen_nli, kind_of, oddities, read_items
 from pluralism_eval.data.sources import short_name
 from pluralism_eval.distribution import modes, read, to_logprobs
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.json_files import read_lines
-from pluralism_eval.metrics import classification, coverage, options
+from pluralism_eval.metrics import coverage
 from pluralism_eval.metrics.metric import Metric
 from pluralism_eval.metrics.statistics import mean_intervals, standard_error
 from pluralism_eval.metrics.summary import Mean, StandardError, interval
-from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.presets import get_preset
 from pluralism_eval.recorded import check_beside
 from pluralism_eval.replies import parse_answer
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import TASKS
+from pluralism_eval.tasks.items import VK_OPTIONS, distribution_of
 
-_SCORES = {
-    "overton": coverage.overton,
-    "vk": classification.vk,
-    "opinionqa": options.opinionqa,
-    "moralchoice": options.moralchoice,
-    "globalopinionqa": options.globalopinionqa,
-}
-_WORDS = ("overton", "vk")  # tasks answered in words; the others by distributions
 _SHOWN = 10
 _NOTHING = (-math.inf, False)
 
@@ -60,7 +45,7 @@ class Scored:
 
     name: str
     task: str
-    """Short name: a key of :data:`pluralism_eval.data.sources.INPUTS`."""
+    """Short name: a key of :data:`pluralism_eval.tasks.TASKS`."""
     preset: str
     samples: list[dict[str, Any]]
     """[n_items], as lm-eval logs them: ``doc``, ``doc_id`` and every score of the task."""
@@ -95,7 +80,7 @@ def score_file(
     task = short_name(task)
     reading = get_preset(preset)
     common: dict[str, Any] = {"input": path.stem, "preset": preset}
-    if task == "overton":
+    if TASKS[task].is_text:
         common |= coverage.scoring(chosen_nli(nli, reading), nli_directions, reading)
     items = _read(path, task)
     docs = build_docs(task, items, common, path.name)
@@ -108,7 +93,7 @@ def score_file(
         except (KeyError, TypeError, ValueError) as error:
             missing = isinstance(error, KeyError)
             reasons[i] = f"field {error} is missing" if missing else str(error)
-            answers.append("" if task == "overton" else [_NOTHING] * len(doc["letters"]))
+            answers.append("" if TASKS[task].is_text else [_NOTHING] * len(doc["letters"]))
     if reasons and not count_failures:
         shown = [f"item {i} (id {docs[i]['id']}): {r}" for i, r in list(reasons.items())[:_SHOWN]]
         if len(reasons) > _SHOWN:
@@ -119,14 +104,14 @@ def score_file(
             shown,
         )
     results: list[Any] = answers
-    if task == "overton":
+    if TASKS[task].is_text:
         results = [[r] for r in coverage.CoverageFilter().apply(answers, docs)]
     samples = [
-        {"doc_id": i, "doc": doc, **_SCORES[task](doc, result)}
+        {"doc_id": i, "doc": doc, **TASKS[task].score(doc, result)}
         for i, (doc, result) in enumerate(zip(docs, results, strict=True))
     ]
     odd = oddities(items, docs)
-    tied = sum(_tied(answer) for answer in answers) if task != "overton" else 0
+    tied = sum(_tied(answer) for answer in answers) if not TASKS[task].is_text else 0
     if tied:
         odd["tied_answers"] = tied
     return Scored(
@@ -224,11 +209,11 @@ def _answer(task: str, item: Mapping[str, Any], doc: Mapping[str, Any], parsing:
         if not all(0 <= least <= 1 and 0 <= samples < 1e9 for least, samples in filter(None, more)):
             raise ValueError(f"bounds {more} are no (least probability, samples)")
         return [(v, False, *own) for v, own in zip(logprobs, more, strict=True)]
-    if task in _WORDS:
+    if TASKS[task].is_text or TASKS[task].labelled:
         text = item["output"]
         if not isinstance(text, str):
             raise ValueError(f"output {text!r} is not text")
-        if task == "overton":
+        if TASKS[task].is_text:
             return text.encode("utf-8", "replace").decode()
         index = parse_answer(parsing, text, doc["letters"], VK_OPTIONS)
         return [(0.0, True) if i == index else _NOTHING for i in range(len(VK_OPTIONS))]
@@ -266,8 +251,7 @@ class Summary:
 
 def metrics_of(task: str) -> tuple[Metric, ...]:
     """All metrics of a task, by its short name."""
-    fixed = {"overton": coverage.METRICS, "vk": classification.METRICS}
-    return fixed[task] if task in fixed else options.metrics_of(task)
+    return TASKS[task].metrics()
 
 
 def summaries(scored: Scored) -> list[Summary]:
@@ -283,9 +267,9 @@ def scores_of(run: Run) -> dict[str, list[Summary]]:
     run has no samples of an automatic task that it has results of, or those of another version.
     """
     return {
-        task: summarise(short_name(task), run.samples_of(task))
-        for task in AUTOMATIC
-        if task in run.results
+        task.name: summarise(task.short, run.samples_of(task.name))
+        for task in TASKS.values()
+        if task.name in run.results
     }
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.data import build, valueprism
-from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, oddities, read_items
-from pluralism_eval.data.sources import INPUTS, blob_id, chosen, input_file, long_name
+from pluralism_eval.data.sources import blob_id, chosen, input_file, long_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
 from pluralism_eval.json_files import read_json
 from pluralism_eval.leaderboard.docs import drawn
+from pluralism_eval.tasks import TASKS
 
 BUILDERS: dict[str, Callable[..., build.Built]] = {
     **build.BUILDERS,
@@ -33,13 +33,13 @@ def add(commands: Any) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     card = actions.add_parser("card", help="per task: items, groups, what is damaged and why")
     card.add_argument("--data", help="authors, cleaned, sample or a folder (default: authors)")
-    card.add_argument("--task", choices=sorted(INPUTS), help="only this one")
+    card.add_argument("--task", choices=sorted(TASKS), help="only this one")
     card.add_argument("--json", action="store_true", help="every damaged item, as JSON")
     card.set_defaults(action=_card)
     draw = actions.add_parser(
         "draw", help="docs of a partial run that can be submitted, for lm_eval's --samples"
     )
-    draw.add_argument("tasks", nargs="+", choices=sorted(INPUTS), metavar="TASK", help=", ".join(INPUTS))  # fmt: skip
+    draw.add_argument("tasks", nargs="+", choices=sorted(TASKS), metavar="TASK", help=", ".join(TASKS))  # fmt: skip
     draw.add_argument("--docs", type=int, required=True, help="of each task")
     draw.add_argument("--data", help="as of card")
     draw.set_defaults(action=_draw)
@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
 
 def _card(arguments: argparse.Namespace) -> None:
     cards = []
-    for task in [arguments.task] if arguments.task else INPUTS:
+    for task in [arguments.task] if arguments.task else TASKS:
         try:
             cards.append(_describe(task, arguments.data))
         except PluralismError as error:
@@ -87,7 +87,7 @@ def _draw(arguments: argparse.Namespace) -> None:
     for task in arguments.tasks:
         path, dropped = input_file(task, arguments.data), chosen(arguments.data)[1]
         items = read_items(path)
-        of = len(items) - (len(damaged(items)) if dropped and task == "opinionqa" else 0)
+        of = len(items) - (len(TASKS[task].damage(items)) if dropped else 0)
         if not 1 <= arguments.docs <= of:
             raise PluralismError(f"--docs {arguments.docs}: {task} has {of:,} docs; from 1 to {of}")
         found[long_name(task)] = drawn(of, arguments.docs)
@@ -98,7 +98,7 @@ def _describe(task: str, data: str | None) -> dict[str, Any]:
     path = input_file(task, data)
     items = read_items(path)
     docs = build_docs(task, items, {"input": path.stem, "preset": "paper"}, path.name)
-    lost = damaged(items) if task == "opinionqa" else {}
+    lost = TASKS[task].damage(items)
     card: dict[str, Any] = {
         "task": task,
         "file": path.name,
@@ -118,7 +118,7 @@ def _describe(task: str, data: str | None) -> dict[str, Any]:
         card["groups"] = dict(Counter(doc["group"] for doc in docs).most_common())
         card["options"] = dict(sorted(Counter(len(doc["options"]) for doc in docs).items()))
         card["with_respondents"] = sum(doc["respondents"] > 0 for doc in docs)
-    elif task == "overton":
+    elif TASKS[task].is_text:
         card.update(_values(docs))
     else:
         card.update(_pairs(docs))
@@ -172,7 +172,7 @@ def _build(arguments: argparse.Namespace) -> None:
     source = str(arguments.source or f"{valueprism.DATASET}@{valueprism.REVISION}")
     if not built.items:
         raise PluralismError(f"{source!r} gave no item; dropped: {dict(built.dropped)}")
-    target = arguments.output / f"{INPUTS[arguments.task][0]}.json"
+    target = arguments.output / f"{TASKS[arguments.task].input}.json"
     content = json.dumps(built.items, ensure_ascii=False).encode()
     write_atomic(target, content)
     record = {

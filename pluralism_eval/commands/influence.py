@@ -20,14 +20,14 @@ from pluralism_eval.metrics.exchanges import (
     entailed,
     exchanges,
 )
-from pluralism_eval.metrics.influence import DISTRIBUTIONAL, Estimate, Part, TaskInfluence
-from pluralism_eval.metrics.selections import STEERABLE, SelectionGroup, TaskSelections, selections
+from pluralism_eval.metrics.influence import Estimate, Part, TaskInfluence
+from pluralism_eval.metrics.selections import SelectionGroup, TaskSelections, selections
 from pluralism_eval.report.as_json import as_json
 from pluralism_eval.report.table import markdown
 from pluralism_eval.results import Run, as_written, read_run
+from pluralism_eval.tasks import by_name, task_names
 
 _METHOD = "modular_pluralism"
-_TASKS = (TASK, *STEERABLE, *DISTRIBUTIONAL)
 
 
 def add(commands: Any) -> None:
@@ -69,7 +69,7 @@ def _influence(arguments: argparse.Namespace) -> None:
 
 def _held(run: Run) -> list[str]:
     held = {line["task"] for line in run.transcript}
-    return [task for task in _TASKS if task in held]
+    return [task for task in task_names() if task in held]
 
 
 def _tasks(run: Run, arguments: argparse.Namespace) -> list[str]:
@@ -80,11 +80,11 @@ def _tasks(run: Run, arguments: argparse.Namespace) -> list[str]:
     """
     if arguments.task:
         asked = {long_name(short_name(task)) for task in arguments.task}
-        return [task for task in _TASKS if task in asked]
+        return [task for task in task_names() if task in asked]
     found = [task for task in _held(run) if task != TASK or arguments.nli]
     if not found:
         raise PluralismError(
-            f"{run.path}: the transcript has none of {', '.join(_TASKS[1:])}; keep it beside the results, or ask for "
+            f"{run.path}: the transcript has none of {', '.join(task_names()[1:])}; keep it beside the results, or ask for "
             "--task overton"
         )
     return found
@@ -93,14 +93,14 @@ def _tasks(run: Run, arguments: argparse.Namespace) -> list[str]:
 def _of(
     run: Run, task: str, scorer: str | None, preset: str | None
 ) -> TaskInfluence | TaskSelections:
-    names = community_names(run)
-    if task in STEERABLE:
-        return selections(run, task, names)
-    if task in DISTRIBUTIONAL:
-        return influence.distributional(run, task, names)
+    communities = community_names(run)
+    if by_name(task).mode == "steerable":
+        return selections(run, task, communities)
+    if by_name(task).mode == "distributional":
+        return influence.distributional(run, task, communities)
     assert scorer is not None
     docs = exchanges(run, preset)
-    return influence.overton(task, entailed(docs, scorer), [d.situation for d in docs], names)
+    return influence.overton(task, entailed(docs, scorer), [d.situation for d in docs], communities)
 
 
 # ---------------------------------------------------------------------- text

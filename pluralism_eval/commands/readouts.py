@@ -26,10 +26,15 @@ from pluralism_eval.report.tabular import document
 from pluralism_eval.results import Run
 from pluralism_eval.settings import READOUTS, parse
 from pluralism_eval.study import RunSpec, execute, parse_llm
+from pluralism_eval.tasks import TASKS, by_name
 from pluralism_eval.yaml_files import yaml_value
 
-_HEADLINES = {"vk": "acc", "opinionqa": "match", "moralchoice": "jsd", "globalopinionqa": "jsd"}
 _COMPARED = tuple(name for name in READOUTS if name != "harness")
+
+
+def _with_options() -> list[str]:
+    """Short names of tasks whose answers are options."""
+    return [task.short for task in TASKS.values() if not task.is_text]
 
 
 def add(commands: Any) -> None:
@@ -52,7 +57,11 @@ def add(commands: Any) -> None:
     add(
         "--method", default="vanilla", help="vanilla (default), prompting, moe or modular_pluralism"
     )
-    add("--tasks", default="globalopinionqa", help=f"joined by commas, of {', '.join(_HEADLINES)}")
+    add(
+        "--tasks",
+        default="globalopinionqa",
+        help=f"joined by commas, of {', '.join(_with_options())}",
+    )
     add("--data", default="authors", help="authors (default), cleaned, sample or a folder")
     add("--limit", type=int, help="docs a task (default: all)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="more --model_args")
@@ -120,10 +129,10 @@ def _specs(arguments: argparse.Namespace) -> list[RunSpec]:
     if arguments.method not in METHODS:
         raise PluralismError(f"--method {arguments.method!r}: one of {', '.join(METHODS)}")
     tasks = [short_name(task) for task in arguments.tasks.split(",")]
-    other = [task for task in tasks if task not in _HEADLINES]
+    other = [task for task in tasks if task not in _with_options()]
     if other:
         raise PluralismError(
-            f"--tasks {arguments.tasks}: {other[0]} has no options to read; one of {', '.join(_HEADLINES)}"
+            f"--tasks {arguments.tasks}: {other[0]} has no options to read; one of {', '.join(_with_options())}"
         )
     settings: dict[str, Any] = {}
     for pair in arguments.set:
@@ -149,7 +158,7 @@ def _specs(arguments: argparse.Namespace) -> list[RunSpec]:
 def compare(task: str, runs: dict[str, Run]) -> dict[str, dict[str, Any]]:
     """Readout → score, its standard error, bounds, sampling error, what could not be read, mean total
     variation to the first readout, and what it cost."""
-    headline = _HEADLINES[short_name(task)]
+    headline = by_name(task).columns[0].metric
     first = _distributions(next(iter(runs.values())), task)
     found = {}
     for name, run in runs.items():
@@ -189,7 +198,7 @@ def _moved(row: Any) -> str:
 
 def rows(task: str, found: dict[str, dict[str, Any]]) -> list[Sequence[str]]:
     """Rows of text, the header first. Calls and tokens are of all the run's tasks."""
-    name = _HEADLINES[short_name(task)]
+    name = by_name(task).columns[0].metric
     header = [
         "readout", "read by", f"{name} (± s.e.)", "bounds", "sampling", "option mass", "% unread", "TV", "calls",
         "tokens in", "tokens out", "listening",

@@ -19,6 +19,7 @@ from pluralism_eval.report.as_json import as_json
 from pluralism_eval.report.table import markdown, overview
 from pluralism_eval.reproduce import build, cells, claims, extras, paper, patching, plan
 from pluralism_eval.reproduce.targets import OURS, TARGETS, Row, Score, Target, target_of
+from pluralism_eval.tasks import by_name
 
 _PLAN = "plan.json"
 
@@ -61,15 +62,10 @@ def _pools(arguments: argparse.Namespace) -> None:
     if len(arguments.pools) < 2:
         raise PluralismError(f"pools {arguments.pools[0]}: at least two are compared")
     tasks = [long_name(short_name(task)) for task in arguments.tasks.split(",")]
-    scores = tuple(Score(task, task, _HEADLINES[short_name(task)], ()) for task in tasks)
+    scores = tuple(Score(task, task, by_name(task).columns[0].metric, ()) for task in tasks)
     rows = tuple(Row(pool, OURS, "", pool) for pool in arguments.pools)
     title = "Pools compared on the same docs"
     _go(Target("pools", title, rows, scores, extra="patching"), arguments)
-
-
-_HEADLINES = {
-    "overton": "coverage", "vk": "acc", "opinionqa": "match", "moralchoice": "jsd", "globalopinionqa": "jsd",
-}  # fmt: skip
 
 
 def _go(target: Target, arguments: argparse.Namespace) -> None:

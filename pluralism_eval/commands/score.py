@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval import scoring
-from pluralism_eval.data.sources import INPUTS, long_name, short_name
+from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.report import comparison, tabular
 from pluralism_eval.report.as_json import as_json
 from pluralism_eval.report.breakdown import breakdown_rows, breakdowns
 from pluralism_eval.report.table import markdown, overview
+from pluralism_eval.tasks import TASKS
 
 
 def add(commands: Any) -> None:
@@ -25,7 +26,7 @@ def add(commands: Any) -> None:
         "files", nargs="+", type=Path, metavar="FILE",
         help="JSON with output or pred_distribution filled in, or samples_*.jsonl; several are compared",
     )  # fmt: skip
-    parser.add_argument("--task", required=True, help=f"{', '.join(INPUTS)}, or lm-eval's name")
+    parser.add_argument("--task", required=True, help=f"{', '.join(TASKS)}, or lm-eval's name")
     parser.add_argument(
         "--preset", default="paper", help="paper (default), reference, or with single differences"
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 from pluralism_eval.control import town as towns
 from pluralism_eval.control.town import Town
-from pluralism_eval.data.sources import INPUTS
 from pluralism_eval.files import write_atomic
+from pluralism_eval.tasks import TASKS
 
 
 def built(t: Town) -> dict[str, str]:
@@ -22,7 +22,7 @@ def built(t: Town) -> dict[str, str]:
         "globalopinionqa": towns.survey_items(t),
     }
     found = {
-        f"data/control/{INPUTS[task][0]}.json": json.dumps(items, ensure_ascii=False, indent=1)
+        f"data/control/{TASKS[task].input}.json": json.dumps(items, ensure_ascii=False, indent=1)
         + "\n"
         for task, items in inputs.items()
     }

@@ -8,7 +8,10 @@ from typing import Any
 
 from pluralism_eval.control.known import ADVERSARY, ORACLE, UNIFORM
 from pluralism_eval.report.comparison import Paired, comparisons
-from pluralism_eval.report.table import COLUMNS, Column, Samples, measured
+from pluralism_eval.report.table import measured
+from pluralism_eval.tasks import headlines
+from pluralism_eval.tasks.baselines import Samples
+from pluralism_eval.tasks.task import Column
 
 VANILLA, OURS, SHUFFLED, EQUAL = "vanilla", "modular_pluralism", "mp, shuffled", "mp, equal weights"
 PAIRS = ((OURS, VANILLA), (OURS, SHUFFLED), (OURS, EQUAL))
@@ -44,7 +47,7 @@ class Effect:
 def columns(runs: Runs) -> list[Column]:
     """The headline scores of the town's tasks that are means over docs."""
     tasks = {task for own in runs.values() for task in own}
-    return [c for c in COLUMNS if c.task in tasks and c.number is not None]
+    return [c for c in headlines() if c.task in tasks and c.number is not None]
 
 
 def placed(column: Column, runs: Runs) -> list[Placed]:

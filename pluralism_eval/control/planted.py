@@ -13,11 +13,11 @@ from pluralism_eval.control.town import town
 from pluralism_eval.data.docs import read_items
 from pluralism_eval.data.sources import input_file, long_name
 from pluralism_eval.errors import PluralismError
-from pluralism_eval.report.table import Samples
 from pluralism_eval.reproduce import build
 from pluralism_eval.reproduce.targets import Row
 from pluralism_eval.results import Run
 from pluralism_eval.study import RunSpec, StudyLLM
+from pluralism_eval.tasks.baselines import Samples
 
 POOL = DATA = "control"
 TASKS = ("overton", "vk", "globalopinionqa")

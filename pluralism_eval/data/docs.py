@@ -7,41 +7,24 @@ The gold answer stays outside of it.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import re
-import string
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pluralism_eval.data.cleaning import damaged
-from pluralism_eval.data.sources import INPUTS, chosen, input_file
-from pluralism_eval.distribution import rescaled
+from pluralism_eval.data.sources import chosen, input_file
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.json_files import DATA_BYTES, read_json
 from pluralism_eval.presets import Preset, get_preset
 from pluralism_eval.settings import read_config
+from pluralism_eval.tasks import TASKS
 
 log = logging.getLogger(__name__)
 NLI_VARIABLE = "PLURALISM_EVAL_NLI"
-CATEGORIES = {
-    "POLPARTY": "political party",
-    "POLIDEOLOGY": "political ideology",
-    "RELIG": "religion",
-    "RACE": "race",
-    "EDUCATION": "education",
-    "INCOME": "income",
-    "CREGION": "region",
-    "SEX": "sex",
-}
-"""OpinionQA's attribute categories (Table 2's columns) and how they read in a sentence."""
-AMBIGUITIES = ("low_ambiguity", "high_ambiguity")
-VK_LABELS = ("A", "B", "C")
-VK_OPTIONS = ("Support", "Oppose", "Either")
 _SHOWN = 10
 _SUMS_TO_1 = 1e-9
 
@@ -59,7 +42,7 @@ def load_docs(
     """``{"test": Dataset}`` for lm-eval's ``custom_dataset``.
 
     Args:
-        task: a key of :data:`pluralism_eval.data.sources.INPUTS`.
+        task: a key of :data:`pluralism_eval.tasks.TASKS`.
         data, nli: from ``--metadata``, else the environment variables.
         nli_directions: ``both`` scores coverage in the other direction as well.
         preset: chooses how docs are scored (default ``paper``).
@@ -75,7 +58,7 @@ def load_docs(
     items = read_items(path)
     common = shared_meta(path, preset, orders, config)
     reading = get_preset(common["preset"])
-    if task == "overton":
+    if TASKS[task].is_text:
         from pluralism_eval.metrics.coverage import scoring
 
         common |= scoring(chosen_nli(nli, reading), nli_directions, reading)
@@ -83,8 +66,8 @@ def load_docs(
     odd = oddities(items, docs)
     if odd:
         log.warning("%s, %d items: %s (each counts as it stands)", path.name, len(items), odd)
-    if task == "opinionqa" and chosen(data)[1]:
-        lost = damaged(items)
+    if TASKS[task].damaged and chosen(data)[1]:
+        lost = TASKS[task].damage(items)
         docs = [doc for i, doc in enumerate(docs) if i not in lost]
         log.warning(
             "data=cleaned: %d of %d items of %s dropped: %s (each: pluralism-eval data card)",
@@ -137,7 +120,7 @@ def build_docs(
     shared = {"task": task, "orders_given": None, **common}
     for i, item in enumerate(items):
         try:
-            docs.append(_BUILDERS[task](item, shared))
+            docs.append(TASKS[task].build(item, shared))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             identity = item.get("id") if isinstance(item, dict) else "?"
             problems.append(f"item {i} (id {identity}): {_reason(error)}")
@@ -151,7 +134,7 @@ def build_docs(
 def problem_of(task: str, item: Mapping[str, Any]) -> str:
     """Why an item of a new file could not be loaded, without its own values; "" if it can."""
     try:
-        _BUILDERS[task](item, {"task": task, "orders_given": None, "preset": "paper"})
+        TASKS[task].build(item, {"task": task, "orders_given": None, "preset": "paper"})
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         return kind_of(_reason(error))
     return ""
@@ -231,174 +214,3 @@ def read_items(path: Path) -> list[Any]:
     if not isinstance(items, list) or not items:
         raise PluralismError(f"data file {str(path)!r} must be a list of at least one item")
     return items
-
-
-def _meta(common: Mapping[str, Any], mode: str, query: str, **more: Any) -> dict[str, Any]:
-    empty = {"attribute": "", "attribute_line": "", "steer_line": "", "letters": [], "options": []}
-    orders = {"orders": common["orders_given"] or 1}
-    return {**common, "mode": mode, "query": query, **empty, **orders, **more}
-
-
-def _id(item: Mapping[str, Any]) -> str:
-    """What messages and answers are joined by: text, or a whole number."""
-    value = item["id"]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return _checked(value, "id")
-
-
-def _text(item: Mapping[str, Any], field: str) -> str:
-    """A field that must be text with something in it."""
-    return _checked(item[field], field)
-
-
-def _texts(item: Mapping[str, Any], field: str) -> list[str]:
-    if not isinstance(item[field], (list, tuple)):
-        raise ValueError(f"{field} {item[field]!r} is not a list")
-    return [_checked(value, f"{field}[{i}]") for i, value in enumerate(item[field])]
-
-
-def _checked(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{field} {value!r} must be text that is not empty")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{field} {value!r} is no valid Unicode (a lone surrogate)") from error
-    return value
-
-
-def _overton(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    values, explanations = _texts(item, "vrd"), _texts(item, "explanation")
-    if not values or len(values) != len(explanations):
-        raise ValueError(
-            f"{len(values)} values and {len(explanations)} explanations; they must pair up, at least one"
-        )
-    return {
-        "id": _id(item),
-        "query": _text(item, "input"),
-        "situation": _text(item, "situation"),
-        "cluster": item["situation"],
-        "values": values,
-        "explanations": explanations,
-        "pluralism": _meta(common, "overton", item["input"]),
-    }
-
-
-def _vk(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    if item["label"] not in VK_LABELS:
-        raise ValueError(f"label {item['label']!r} is not one of A, B, C")
-    return {
-        "id": _id(item),
-        "query": _text(item, "input"),
-        "cluster": _text(item, "situation") if "situation" in item else _id(item),
-        "options": list(VK_OPTIONS),
-        "letters": list(VK_LABELS),
-        "target": VK_LABELS.index(item["label"]),
-        "pluralism": _meta(
-            common,
-            "steerable",
-            item["input"],
-            attribute=_text(item, "vrd"),
-            steer_line="Please comment on the situation with respect to the value.",
-            letters=list(VK_LABELS),
-            options=list(VK_OPTIONS),
-        ),
-    }
-
-
-def _survey(
-    item: Mapping[str, Any], common: Mapping[str, Any], mode: str, group: str, **more: Any
-) -> dict[str, Any]:
-    options, gold = (
-        _texts(item, "options"),
-        distribution_of(item["gold_distribution"], "gold_distribution"),
-    )
-    if not options:
-        raise ValueError("no options; a question needs at least one")
-    if len(options) > len(string.ascii_uppercase):
-        raise ValueError(f"{len(options)} options; at most 26 have letters")
-    if len(gold) != len(options):
-        raise ValueError(f"{len(options)} options and {len(gold)} gold probabilities")
-    letters = list(string.ascii_uppercase[: len(options)])
-    respondents = item.get("respondents") or 0
-    if not isinstance(respondents, int) or not 0 <= respondents < 2**31:
-        raise ValueError(f"respondents {respondents!r} must be a whole number, 0 or more")
-    return {
-        "id": _id(item),
-        "query": _text(item, "question"),
-        "options": options,
-        "letters": letters,
-        "gold": gold,
-        "target": gold.index(max(gold)),
-        "group": group,
-        "cluster": item["question"],
-        "respondents": respondents,
-        "pluralism": _meta(
-            common, mode, item["question"], letters=letters, options=options, **more
-        ),
-    }
-
-
-def distribution_of(values: Any, field: str) -> list[float]:
-    """``values`` as a distribution; sums within 10 % of 1 (rounded figures) are rescaled.
-
-    Raises:
-        ValueError: anything that is not a list of finite numbers ≥ 0 with such a sum.
-    """
-    if not isinstance(values, (list, tuple)) or not values:
-        raise ValueError(f"{field} {values!r} is not a list of probabilities")
-    for value in values:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value <= 1.1:
-            raise ValueError(f"{field} {list(values)} holds {value!r}; probabilities are 0 to 1")
-    total = math.fsum(values)
-    if not 0.9 <= total <= 1.1:
-        raise ValueError(
-            f"{field} {list(values)} is not a distribution: it sums to {total:g}, not to 1"
-        )
-    return rescaled(values)
-
-
-def _opinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    category, _, value = str(item["attribute"]).partition("_")
-    if category not in CATEGORIES or not value:
-        raise ValueError(
-            f"attribute {item['attribute']!r} is not CATEGORY_value with one of {', '.join(CATEGORIES)}"
-        )
-    line = f"In terms of {CATEGORIES[category]}, you are {value}."
-    return _survey(item, common, "steerable", category, attribute=value, attribute_line=line)
-
-
-def _moralchoice(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    if item["attribute"] not in AMBIGUITIES:
-        raise ValueError(
-            f"attribute {item['attribute']!r} is neither low_ambiguity nor high_ambiguity"
-        )
-    orders = common["orders_given"] or get_preset(common["preset"]).moralchoice_orders
-    return _survey(item, common, "distributional", item["attribute"], orders=orders)
-
-
-def _globalopinionqa(item: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    country = _text(item, "attribute")
-    if country in AMBIGUITIES or country.partition("_")[0] in CATEGORIES:
-        other = "moralchoice" if country in AMBIGUITIES else "opinionqa"
-        raise ValueError(f"attribute {country!r} is no country: this is an item of {other}")
-    return _survey(
-        item,
-        common,
-        "distributional",
-        country,
-        attribute=country,
-        attribute_line=f"You are from the country of {country}.",
-    )
-
-
-_BUILDERS: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]] = {
-    "overton": _overton,
-    "vk": _vk,
-    "opinionqa": _opinionqa,
-    "moralchoice": _moralchoice,
-    "globalopinionqa": _globalopinionqa,
-}
-assert _BUILDERS.keys() == INPUTS.keys()

@@ -10,10 +10,11 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from pluralism_eval import plugin
 from pluralism_eval.cache import cache_root
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import check_inside, write_atomic
-from pluralism_eval.plugin import TASKS
+from pluralism_eval.tasks import TASKS
 
 DATA_VARIABLE = "PLURALISM_EVAL_DATA"
 COMMIT = "56bd05d2e6d824e93a5c0bee5ac26b56aeb299aa"
@@ -23,22 +24,10 @@ CLEANED = "cleaned"
 SHIPPED = ("sample", "control")
 """Inputs that come with the package: a sample of every task, and the invented town (three tasks)."""
 
-INPUTS: dict[str, tuple[str, str]] = {
-    "overton": ("overton_test_valuekaleidoscope", "7cc251acb05437959d21e8285eb0930c2c0d8cb2"),
-    "vk": ("steerable_test_valuekaleidoscope", "d7886d4cd021a51408ef1f39631cce4917d50472"),
-    "opinionqa": ("steerable_test_opinionqa", "4bc80916b67743088f9a00c40bdf6e694b1c03be"),
-    "moralchoice": ("distributional_test_moralchoice", "9d5b4b2b4693fcebc257522c66946c9d8def9e9e"),
-    "globalopinionqa": (
-        "distributional_test_globalopinionqa",
-        "45cf72164350080230fe373c48e3e0192c448fa6",
-    ),
-}
-"""Task → (input name in the authors' repository, git blob id of ``<name>.json``)."""
-
 
 def long_name(task: str) -> str:
     """lm-eval's name of a task."""
-    return next(name for name in TASKS if task in name.split("_"))
+    return TASKS[task].name
 
 
 def short_name(task: str) -> str:
@@ -47,11 +36,11 @@ def short_name(task: str) -> str:
     Raises:
         PluralismError: an unknown task.
     """
-    for short in INPUTS:
-        if task in (short, long_name(short)):
-            return short
+    for known in TASKS.values():
+        if task in (known.short, known.name):
+            return known.short
     raise PluralismError(
-        f"--task {task!r} is unknown. Allowed: {', '.join(INPUTS)} (or {', '.join(TASKS)})"
+        f"--task {task!r} is unknown. Allowed: {', '.join(TASKS)} (or {', '.join(plugin.TASKS)})"
     )
 
 
@@ -59,14 +48,14 @@ def input_file(task: str, data: str | None) -> Path:
     """The JSON file of ``task``.
 
     Args:
-        task: a key of :data:`INPUTS`.
+        task: a key of :data:`pluralism_eval.tasks.TASKS`.
         data: see :func:`chosen`.
 
     Raises:
         PluralismError: no such folder or file, or a download that failed or is not what it should be.
     """
     data, _ = chosen(data)
-    name, blob = INPUTS[task]
+    name, blob = TASKS[task].input, TASKS[task].blob
     if data == "authors":
         return _download(f"{name}.json", blob)
     folder = Path(str(files("pluralism_eval.data"))) / data if data in SHIPPED else Path(data)

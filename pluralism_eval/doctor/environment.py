@@ -22,6 +22,7 @@ from pluralism_eval.doctor import embedding
 from pluralism_eval.doctor.findings import Blocked, Finding, of_error
 from pluralism_eval.doctor.run import Run
 from pluralism_eval.errors import PluralismError
+from pluralism_eval.tasks import OVERTON
 
 _NAME = "pluralism-eval"
 _API = "pip install 'lm-eval[api]'"
@@ -96,7 +97,7 @@ def optional_packages(run: Run) -> list[Finding]:
     if args.get("attn_implementation") == "flash_attention_2":
         do = "pip install flash-attn, or attn_implementation=sdpa"
         wanted.append(("flash_attn", "attn_implementation=flash_attention_2", do))
-    if run.preset.splitter == "sentence_splitter" and "pluralism_overton_nli" in run.tasks[0]:
+    if run.preset.splitter == "sentence_splitter" and OVERTON in run.tasks[0]:
         do = f"pip install 'pluralism-eval[reference]', or preset={s.preset}+splitter=sentencex"
         wanted.append(("sentence_splitter", f"preset={s.preset}", do))
     if embedding.in_use(run) and embedding.state() == "packed":

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pluralism_eval.data.cleaning import damaged
+from pluralism_eval import plugin
 from pluralism_eval.data.docs import build_docs, chosen_nli, read_items
-from pluralism_eval.data.sources import DATA_VARIABLE, INPUTS, blob_id, input_file
+from pluralism_eval.data.sources import DATA_VARIABLE, blob_id, input_file
 from pluralism_eval.doctor import hub
 from pluralism_eval.doctor.findings import Blocked, Finding, of_error
 from pluralism_eval.doctor.run import Run
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.coverage import scoring
 from pluralism_eval.metrics.entailment import scorer_names
-from pluralism_eval.plugin import TASKS
+from pluralism_eval.tasks import OVERTON, TASKS
 
 _ORIGIN = "https://raw.githubusercontent.com"
 
@@ -24,7 +24,7 @@ def tasks(run: Run) -> list[Finding]:
     ours, foreign, wrong = run.tasks
     found = [
         Finding(check, "problem", f"--tasks {name}: no such task",
-                f"Allowed of ours: pluralism, pluralism_eval, {', '.join(TASKS)}")
+                f"Allowed of ours: pluralism, pluralism_eval, {', '.join(plugin.TASKS)}")
         for name in wrong
     ]  # fmt: skip
     if foreign:
@@ -67,12 +67,12 @@ def data(run: Run) -> list[Finding]:
             do = f"--metadata data=sample, or data=FOLDER, or {DATA_VARIABLE}"
             found += of_error(check, error, do)
             continue
-        released = blob_id(path.read_bytes()) == INPUTS[short][1]
+        released = blob_id(path.read_bytes()) == TASKS[short].blob
         if name == "authors" and not released:
             seen = f"{short}: {path} is not the authors' file (its git blob id differs)"
             found.append(Finding(check, "problem", seen, f"delete it; it is downloaded again: {path}"))  # fmt: skip
             continue
-        lost = damaged(items) if short == "opinionqa" else {}
+        lost = TASKS[short].damage(items)
         used = len(docs) - (len(lost) if clean else 0)
         seen = f"{short}: {used} docs of {path.name}" + (" (as released)" if released else "")
         if lost and not clean:
@@ -100,7 +100,7 @@ def _to_download(run: Run, missing: list[str]) -> list[Finding]:
 def scorer(run: Run) -> list[Finding]:
     """Entailment scorers of Overton coverage."""
     check = "entailment scorer"
-    if "pluralism_overton_nli" not in run.tasks[0]:
+    if OVERTON not in run.tasks[0]:
         return [Finding(check, "ok", "not needed by these tasks")]
     nli = _nli(run)
     if not run.hub.reachable and any(repo.what == "scorer" for repo in run.hub.missing):
@@ -119,7 +119,7 @@ def scorer(run: Run) -> list[Finding]:
 
 def scorers(run: Run) -> list[str]:
     """Names of the scorers that this run loads."""
-    return scorer_names(_nli(run)) if "pluralism_overton_nli" in run.tasks[0] else []
+    return scorer_names(_nli(run)) if OVERTON in run.tasks[0] else []
 
 
 def _nli(run: Run) -> str:

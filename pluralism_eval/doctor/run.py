@@ -14,7 +14,7 @@ from pluralism_eval import plugin
 from pluralism_eval.cache import CACHE_VARIABLE, cache_root
 from pluralism_eval.communities.catalogue import Community, load_pool
 from pluralism_eval.communities.pool import CommunityPool, make_pool
-from pluralism_eval.data.sources import CLEANED, COMMIT, INPUTS, chosen
+from pluralism_eval.data.sources import CLEANED, COMMIT, chosen
 from pluralism_eval.doctor import embedding, hub
 from pluralism_eval.doctor.asked import Asked
 from pluralism_eval.doctor.findings import Blocked
@@ -26,6 +26,7 @@ from pluralism_eval.presets import Preset, get_preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.schema import Query
 from pluralism_eval.settings import Settings
+from pluralism_eval.tasks import TASKS
 
 T = TypeVar("T")
 Kind = Literal["transformers", "engine", "api", "openai", "other"]
@@ -126,8 +127,8 @@ class Run:
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Our task → key of :data:`pluralism_eval.data.sources.INPUTS`."""
-        short = {t: next((k for k in INPUTS if k in t.split("_")), "") for t in self.tasks[0]}
+        """Our task → key of :data:`pluralism_eval.tasks.TASKS`."""
+        short = {t: next((k for k in TASKS if k in t.split("_")), "") for t in self.tasks[0]}
         return {task: name or JUDGED_INPUT for task, name in short.items()}
 
     @property
@@ -137,7 +138,7 @@ class Run:
 
     def to_download(self, task: str) -> Path | None:
         """Where the authors' input of ``task`` (a key of ``inputs``) would be kept; None: it is there."""
-        path = cache_root() / "data" / f"authors-{COMMIT[:12]}" / f"{INPUTS[task][0]}.json"
+        path = cache_root() / "data" / f"authors-{COMMIT[:12]}" / f"{TASKS[task].input}.json"
         return None if self.data[0] != "authors" or path.is_file() else path
 
     @property

@@ -16,11 +16,12 @@ from typing import Any
 
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.exports.facts import Exported, Facts
-from pluralism_eval.exports.items import CORRECT, Item, items_of
+from pluralism_eval.exports.items import Item, items_of
 from pluralism_eval.files import cut_name
 from pluralism_eval.leaderboard import describe
-from pluralism_eval.report.table import Column
 from pluralism_eval.scoring import Summary
+from pluralism_eval.tasks import by_name
+from pluralism_eval.tasks.task import Column
 
 SCHEMA = "0.3.0"
 COLLECTION = "modular-pluralism"
@@ -272,7 +273,7 @@ def _row(facts: Facts, column: Column, item: Item) -> dict[str, Any]:
         "evaluation": {"score": item.scores[column.metric], "is_correct": item.correct},
         "metadata": _strings(
             {
-                "is_correct_means": CORRECT[column.task],
+                "is_correct_means": by_name(column.task).correct_means,
                 "attribute": item.attribute,
                 "explanation": item.explanation,
                 "prompts": prompts if len(prompts) > 1 else None,

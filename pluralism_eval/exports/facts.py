@@ -13,10 +13,10 @@ from pluralism_eval.cache import digest
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import cut_name
 from pluralism_eval.leaderboard import describe
-from pluralism_eval.plugin import AUTOMATIC
-from pluralism_eval.report.table import COLUMNS, Column
 from pluralism_eval.results import Run
 from pluralism_eval.scoring import Summary, scores_of
+from pluralism_eval.tasks import headlines, task_names
+from pluralism_eval.tasks.task import Column
 
 _IN_NAME = re.compile(r"\b(?:pretrained|model)=([^,;()\s]+)")
 _REAL_TIME = 0.1
@@ -79,7 +79,7 @@ class Facts:
 
     def headlines(self, task: str) -> list[Column]:
         """The task's columns of the table of results, the first one foremost."""
-        return [column for column in COLUMNS if column.task == task]
+        return [column for column in headlines() if column.task == task]
 
     def score(self, column: Column) -> Summary:
         """The headline score of ``column``."""
@@ -119,7 +119,7 @@ def facts_of(run: Run, model: str = "") -> Facts:
     if not scores:
         raise PluralismError(
             f"{run.path}: no task that can be exported; it has {', '.join(run.results) or 'none'}. "
-            f"Allowed: {', '.join(AUTOMATIC)}"
+            f"Allowed: {', '.join(task_names())}"
         )
     if not raw.get("date"):
         raise PluralismError(

@@ -18,7 +18,7 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.exports.facts import Exported, Facts, cleaned
 from pluralism_eval.files import cut_name
 from pluralism_eval.leaderboard import describe
-from pluralism_eval.report.table import Column
+from pluralism_eval.tasks.task import Column
 
 PLACEHOLDER = "FILL-IN/benchmark-dataset"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

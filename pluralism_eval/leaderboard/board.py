@@ -11,23 +11,20 @@ from typing import Any, get_args
 
 from pluralism_eval.leaderboard import reported
 from pluralism_eval.leaderboard.verify import DUPLICATE, Status, Verdict
-from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.report.table import BASELINES
 from pluralism_eval.report.tabular import NAN, Column, Number, Row
+from pluralism_eval.tasks import OPINIONQA, TASKS, task_names
 
-OVERTON, VK, OQA, MC, GOQA = AUTOMATIC
-COLUMNS = (
-    Column("Overton: value coverage", True, 3, OVERTON, "coverage"),
-    Column("Steerable VK: accuracy", True, 3, VK, "acc"),
-    Column("Steerable VK: balanced acc.", True, 3, VK, "balanced_acc"),
-    Column("Steerable VK: macro-F1", True, 3, VK, "macro_f1"),
-    Column("VK binary: accuracy", True, 3, VK, "acc_binary"),
-    Column("VK binary: balanced acc.", True, 3, VK, "balanced_acc_binary"),
-    Column("VK binary: macro-F1", True, 3, VK, "macro_f1_binary"),
-    Column("Steerable OpinionQA: match", True, 3, OQA, "match"),
-    Column("Distr. MoralChoice: J-S", False, 3, MC, "jsd"),
-    Column("Distr. GlobalOpinionQA: J-S", False, 3, GOQA, "jsd"),
-)
+
+def all_columns() -> tuple[Column, ...]:
+    """Every score that has a column, a task after the other."""
+    return tuple(
+        Column(c.title, c.of.higher_is_better, 3, c.task, c.metric)
+        for task in TASKS.values()
+        for c in task.columns
+    )
+
+
 _SUFFIXES = ("uniform", "first", "first_averaged", "majority", "others", "split_half", "echo")
 _BASELINES = {
     row: suffix for row, suffix in zip(BASELINES, _SUFFIXES, strict=True) if suffix != "echo"
@@ -118,7 +115,7 @@ def _place(task: str, part: Mapping[str, Any], which: str) -> tuple[Any, ...]:
         which: of the docs of the real input.
     """
     docs, data = part["docs"], part["input"]["data"]
-    fewer = task == OQA and part["input"]["damaged_dropped"] and data != "cleaned"
+    fewer = task == OPINIONQA and part["input"]["damaged_dropped"] and data != "cleaned"
     if which == "all" and not fewer:
         return (0, *_COMPLETE[data])
     without = " without damaged items" if fewer else ""
@@ -133,10 +130,11 @@ def _section(
 ) -> Section:
     members = [v for v in verified if v.folder in tasks]
     own = {v.folder: {t: p for t, p in v.content["tasks"].items() if t in tasks[v.folder]} for v in members}  # fmt: skip
-    paper = reported.rows(COLUMNS) if place[:2] == (0, 0) else []
+    known = all_columns()
+    paper = reported.rows(known) if place[:2] == (0, 0) else []
     present = {task for parts in own.values() for task in parts}
-    kept = [i for i, c in enumerate(COLUMNS) if c.task in present or paper]
-    columns = tuple(COLUMNS[i] for i in kept)
+    kept = [i for i, c in enumerate(known) if c.task in present or paper]
+    columns = tuple(known[i] for i in kept)
     groups = {task: _groups(task, own) for task in present}
     cells = {v.folder: [_number(own[v.folder], groups, c) for c in columns] for v in members}
     for i, column in enumerate(columns):
@@ -187,7 +185,7 @@ def _letter(i: int) -> str:
 
 def _group_notes(groups: Mapping[str, Mapping[tuple[str, ...], str]]) -> list[str]:
     found = []
-    for task in AUTOMATIC:
+    for task in task_names():
         marks = groups.get(task, {})
         if len(marks) < 2:
             continue

@@ -9,12 +9,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from pluralism_eval.data.sources import INPUTS, short_name
+from pluralism_eval.data.sources import short_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.leaderboard import docs, inputs, pins, recompute, samples, schema
 from pluralism_eval.leaderboard.recompute import same, shown
 from pluralism_eval.metrics.entailment import ALIASES, scorer_names
 from pluralism_eval.scoring import summarise
+from pluralism_eval.tasks import TASKS
 
 Status = Literal["ok", "wrong", "unchecked"]
 _SHOWN = 50
@@ -100,14 +101,14 @@ def _claims(task: str, short: str, part: Mapping[str, Any]) -> Check:
     own, counts = part["input"], part["docs"]
     label = inputs.label_of(short, own["blob"], own["damaged_dropped"])
     expected = {
-        "input.authors_blob": (INPUTS[short][1], own["authors_blob"]),
-        "input.is_authors": (own["blob"] == INPUTS[short][1], own["is_authors"]),
+        "input.authors_blob": (TASKS[short].blob, own["authors_blob"]),
+        "input.is_authors": (own["blob"] == TASKS[short].blob, own["is_authors"]),
         "input.data": (label, own["data"]),
         "samples.rows": (counts["n"], part["samples"]["rows"]),
     }
     problems = [f"{name}: expected {a}, found {b}" for name, (a, b) in expected.items() if a != b]
-    if own["file"].removesuffix(".json").removesuffix("_small") != INPUTS[short][0]:
-        problems.append(f"input.file: expected {INPUTS[short][0]}.json, found {own['file']}")
+    if own["file"].removesuffix(".json").removesuffix("_small") != TASKS[short].input:
+        problems.append(f"input.file: expected {TASKS[short].input}.json, found {own['file']}")
     if counts["n"] > counts["of"]:
         problems.append(f"docs.n: at most {counts['of']} (docs.of), found {counts['n']}")
     return check_of(f"claims {task}", problems, f"docs: {counts['n']:,} of {counts['of']:,}, data: {own['data']}")  # fmt: skip
@@ -138,11 +139,11 @@ def _rows(
     if whole:
         problems += _score_problems(short, part, scored)
     n = len(part["scores"]) + len(part["baselines"])
-    told = "; coverage by the recorded verdicts" if short == samples.OVERTON else ""
+    told = "; coverage by the recorded verdicts" if TASKS[short].is_text else ""
     checks.append(check_of(f"scores {task}", problems, f"{n} recomputed from the raw responses{told}"))  # fmt: skip
     if whole:
         checks.append(_rates(task, short, part, scored))
-    if whole and short == samples.OVERTON:
+    if whole and TASKS[short].is_text:
         checks.append(_verdicts(task, rows, how))
     return checks
 
@@ -150,7 +151,7 @@ def _rows(
 def _setting_problems(
     short: str, part: Mapping[str, Any], rows: Sequence[samples.Row]
 ) -> list[str]:
-    names = ["preset", "orders", *(("nli", "nli_directions") if short == samples.OVERTON else ())]
+    names = ["preset", "orders", *(("nli", "nli_directions") if TASKS[short].is_text else ())]
     found = []
     for name in names:
         seen = {str(_meta(row).get(name)) for row in rows}
@@ -193,7 +194,7 @@ def _rates(
 ) -> Check:
     """Of the rates of irregular things, those that samples show."""
     expected: dict[str, float] = {"docs": len(scored)}
-    if short == samples.OVERTON:
+    if TASKS[short].is_text:
         expected["empty_responses"] = fmean(s["empty_response"] for s in scored)
     else:
         masses = [s["option_mass"] for s in scored]

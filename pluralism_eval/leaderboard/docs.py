@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from pluralism_eval.data.sources import INPUTS
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.leaderboard.inputs import Input, docs_of
 from pluralism_eval.leaderboard.pins import META, Pinned, hash_of
-from pluralism_eval.leaderboard.recompute import SCORES, same, shown
-from pluralism_eval.leaderboard.samples import OVERTON
+from pluralism_eval.leaderboard.recompute import same, shown
 from pluralism_eval.metrics.judge import seeded_sample
 from pluralism_eval.presets import get_preset
 from pluralism_eval.scoring import metrics_of
+from pluralism_eval.tasks import TASKS
 
 DRAW_SEED = 0
 """Of the one draw that a partial run may take: who could choose the seed could choose the docs."""
@@ -52,7 +51,7 @@ def compare(task: str, real: Input | Pinned, dropped: bool, rows: Sequence[Mappi
         return Compared((f"the docs do not say how they were read: {type(error).__name__} {error}",))  # fmt: skip
     if isinstance(real, Pinned):
         hashes = real.hashes(dropped)
-        of, name = len(hashes), f"{INPUTS[task][0]}.json"
+        of, name = len(hashes), f"{TASKS[task].input}.json"
         known: Sequence[Doc] | None = None
     else:
         known = docs_of(task, real, settings)
@@ -82,7 +81,7 @@ def _settings(task: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     default = preset.moralchoice_orders if task == "moralchoice" else 1
     return {
         "task": task,
-        "input": INPUTS[task][0],
+        "input": TASKS[task].input,
         "preset": meta["preset"],
         "orders_given": given,
         "orders": given or default,
@@ -162,10 +161,10 @@ def baselines(task: str, docs: Sequence[Doc]) -> dict[str, tuple[float, int]]:
 
     Coverage has none: the echo of a query is read by a scorer.
     """
-    if task == OVERTON:
+    if TASKS[task].is_text:
         return {}
     uniform = [[(-math.log(len(doc["letters"])), False)] * len(doc["letters"]) for doc in docs]
-    scored = [SCORES[task](doc, answer) for doc, answer in zip(docs, uniform, strict=True)]
+    scored = [TASKS[task].score(doc, answer) for doc, answer in zip(docs, uniform, strict=True)]
     found = {}
     for metric in metrics_of(task):
         if metric.baseline:

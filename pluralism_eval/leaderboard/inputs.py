@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.cache import cache_root
-from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, read_items
-from pluralism_eval.data.sources import COMMIT, INPUTS, blob_id, chosen, input_file
+from pluralism_eval.data.sources import COMMIT, blob_id, chosen, input_file
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.leaderboard.pins import pinned
+from pluralism_eval.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Input:
 
 def label_of(task: str, blob: str, dropped: bool) -> str:
     """What the file with this git blob id is; only OpinionQA has damaged items to drop."""
-    if blob == INPUTS[task][1]:
-        return "cleaned" if dropped and task == "opinionqa" else "authors"
+    if blob == TASKS[task].blob:
+        return "cleaned" if dropped and TASKS[task].damaged else "authors"
     pins = pinned().get(blob)
     return "sample" if pins and pins.task == task else "other"
 
@@ -42,7 +42,7 @@ def at_hand(task: str, data: str | None) -> Input | None:
     source, dropped = chosen(data)
     if source == "authors":
         folder = cache_root() / "data" / f"authors-{COMMIT[:12]}"
-        if not (folder / f"{INPUTS[task][0]}.json").is_file():
+        if not (folder / f"{TASKS[task].input}.json").is_file():
             return None
     try:
         path = input_file(task, data)
@@ -59,7 +59,7 @@ def docs_of(task: str, source: Input, common: Mapping[str, Any]) -> list[dict[st
     """
     items = read_items(source.path)
     docs = build_docs(task, items, common, source.path.name)
-    if task == "opinionqa" and source.dropped:
-        lost = damaged(items)
+    if TASKS[task].damaged and source.dropped:
+        lost = TASKS[task].damage(items)
         docs = [doc for i, doc in enumerate(docs) if i not in lost]
     return docs

@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 from pluralism_eval import heard
-from pluralism_eval.data.sources import INPUTS, long_name
 from pluralism_eval.leaderboard.board import Board, Section
 from pluralism_eval.leaderboard.verify import UNPROVEN, Verdict
 from pluralism_eval.report.tabular import Column, Number, Row, Table, arrow, markdown
+from pluralism_eval.tasks import TASKS, by_name
 
 KINDS = {"system": "verified", "paper": "reported", "baseline": "baseline"}
 _SHOWN = 5
@@ -131,7 +131,7 @@ def _settings(content: Mapping[str, Any]) -> str:
 
 
 def _short(task: str) -> str:
-    return next(short for short in INPUTS if long_name(short) == task)
+    return by_name(task).short
 
 
 def _others(board: Board) -> list[tuple[str, Sequence[Verdict]]]:
@@ -173,18 +173,12 @@ def as_html(board: Board, output: Path) -> str:
         "about": _e(_ABOUT),
         "reading": "".join(f"<li>{_e(text)}</li>" for text in _READING),
         "tasks": "".join(
-            f'<option value="{long_name(s)}">{_e(_TASKS[s])}</option>' for s in INPUTS
+            f'<option value="{task.name}">{_e(task.title)}</option>' for task in TASKS.values()
         ),
         "main": "\n".join(main),
         "footer": "Made by <code>pluralism-eval leaderboard</code>. This page fetches and sends nothing.",
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda mark: values[mark[1]], template)
-
-
-_TASKS: Mapping[str, str] = {
-    "overton": "Overton", "vk": "Steerable VK", "opinionqa": "Steerable OpinionQA", "moralchoice": "MoralChoice",
-    "globalopinionqa": "GlobalOpinionQA",
-}  # fmt: skip
 
 
 def _source(template: str, tag: str) -> str:

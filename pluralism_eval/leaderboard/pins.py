@@ -18,10 +18,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pluralism_eval.data.cleaning import damaged
 from pluralism_eval.data.docs import build_docs, read_items
-from pluralism_eval.data.sources import INPUTS, blob_id
+from pluralism_eval.data.sources import blob_id
 from pluralism_eval.files import write_atomic
+from pluralism_eval.tasks import TASKS
 
 FILE = Path(__file__).with_name("pinned_inputs.json")
 META = ("attribute", "attribute_line", "steer_line", "mode", "letters", "options", "query")
@@ -86,11 +86,11 @@ def _rounded(value: Any) -> Any:
 def entry_of(task: str, path: Path) -> dict[str, Any]:
     """The pins of the input file ``path``."""
     items = read_items(path)
-    common = {"preset": "paper", "orders_given": None, "input": INPUTS[task][0]}
+    common = {"preset": "paper", "orders_given": None, "input": TASKS[task].input}
     docs = build_docs(task, items, common, path.name)
     return {
         "task": task,
-        "damaged": sorted(damaged(items)) if task == "opinionqa" else [],
+        "damaged": sorted(TASKS[task].damage(items)),
         "items": base64.b64encode(b"".join(map(hash_of, docs))).decode(),
     }
 
@@ -98,9 +98,7 @@ def entry_of(task: str, path: Path) -> dict[str, Any]:
 def _main(paths: Sequence[str]) -> None:
     known = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
     for path in map(Path, paths):
-        task = next(
-            t for t, (name, _) in INPUTS.items() if path.stem.removesuffix("_small") == name
-        )
+        task = next(t.short for t in TASKS.values() if path.stem.removesuffix("_small") == t.input)
         known[blob_id(path.read_bytes())] = entry_of(task, path)
     pinned.cache_clear()
     write_atomic(FILE, json.dumps(known, indent=1) + "\n")

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from pluralism_eval.data.docs import VK_LABELS, distribution_of
-from pluralism_eval.leaderboard.samples import HEADLINE, OVERTON, Row
-from pluralism_eval.metrics import classification, coverage, options
+from pluralism_eval.leaderboard.samples import Row
+from pluralism_eval.metrics import coverage
 from pluralism_eval.metrics.entailment import scorer_names
 from pluralism_eval.presets import Preset, get_preset
+from pluralism_eval.tasks import TASKS
+from pluralism_eval.tasks.items import VK_LABELS, distribution_of
 
 TOLERANCE = 1e-6
 """Absolute and relative; other versions of NumPy may round otherwise."""
-SCORES: Mapping[str, Callable[[Any, Any], dict[str, Any]]] = {
-    "overton": coverage.overton,
-    "vk": classification.vk,
-    "opinionqa": options.opinionqa,
-    "moralchoice": options.moralchoice,
-    "globalopinionqa": options.globalopinionqa,
-}
 _ERRORS = (
     KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
@@ -46,7 +40,7 @@ def rescored(task: str, rows: Sequence[Row]) -> tuple[list[dict[str, Any]], list
             problems.append(f"{where} cannot be scored: {named[:300]}")
             continue
         found.append({"doc_id": row["doc_id"], "doc": row["doc"], **own})
-        problems += [f"{where}: {p}" for p in differences(own, row, HEADLINE[task])]
+        problems += [f"{where}: {p}" for p in differences(own, row, TASKS[task].logged)]
     return found, problems
 
 
@@ -67,11 +61,11 @@ def scores_of_row(task: str, row: Row) -> dict[str, Any]:
     """
     doc = row["doc"]
     preset = get_preset(str(doc["pluralism"]["preset"]))
-    if task == OVERTON:
+    if TASKS[task].is_text:
         _check_overton(doc, row, preset)
-        return coverage.overton(doc, [row["verdict"]])
+        return TASKS[task].score(doc, [row["verdict"]])
     _check_options(task, doc)
-    return SCORES[task](doc, _read_options(row["resps"], len(doc["letters"])))
+    return TASKS[task].score(doc, _read_options(row["resps"], len(doc["letters"])))
 
 
 def _read_options(resps: Any, n: int) -> list[tuple[Any, ...]]:
@@ -95,7 +89,7 @@ def _check_options(task: str, doc: Mapping[str, Any]) -> None:
     letters, labels = doc["letters"], doc["options"]
     if len(letters) != len(labels) or not 1 <= len(letters) <= 26:
         raise ValueError(f"{len(labels)} options and {len(letters)} letters")
-    if task == "vk":
+    if TASKS[task].labelled:
         if list(letters) != list(VK_LABELS) or doc["target"] not in range(len(VK_LABELS)):
             raise ValueError(f"target {doc['target']!r} of the letters {letters}")
         return

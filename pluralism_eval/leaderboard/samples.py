@@ -14,21 +14,13 @@ from pluralism_eval.cache import digest
 from pluralism_eval.files import open_regular
 from pluralism_eval.json_files import loads, python_value
 from pluralism_eval.leaderboard.schema import Damaged, parse
+from pluralism_eval.tasks import TASKS
 
 Row = dict[str, Any]
 MAX_BYTES = 512 << 20
 """Of one task's samples after unpacking."""
 MAX_LINE = 2 << 20
 MAX_ROWS = 200_000
-OVERTON = "overton"
-HEADLINE = {
-    "overton": ("coverage",),
-    "vk": ("acc",),
-    "opinionqa": ("match", "jsd"),
-    "moralchoice": ("jsd",),
-    "globalopinionqa": ("jsd",),
-}
-"""Short task → scores kept as logged, so that a changed response is found in its row."""
 _GOLD = ("gold", "target", "explanations", "values", "group", "cluster", "respondents", "others")
 
 
@@ -45,9 +37,9 @@ def kept(task: str, row: Mapping[str, Any]) -> Row:
     """
     try:
         found = {name: row[name] for name in ("doc_id", "doc", "resps")}
-        if task == OVERTON:
+        if TASKS[task].is_text:
             found["verdict"] = row["verdict"] if "verdict" in row else _verdict(row)
-        found |= {name: row[name] for name in HEADLINE[task]}
+        found |= {name: row[name] for name in TASKS[task].logged}
     except (KeyError, IndexError, TypeError) as error:
         raise Damaged(f"{type(error).__name__} {error}; a sample needs it") from error
     if not isinstance(found["doc_id"], int) or not isinstance(found["doc"], dict):

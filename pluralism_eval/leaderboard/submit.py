@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pluralism_eval.cache import digest
-from pluralism_eval.data.sources import INPUTS, short_name
+from pluralism_eval.data.sources import short_name
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.files import leads_out
 from pluralism_eval.leaderboard import describe, docs, inputs, samples, schema
 from pluralism_eval.leaderboard.recompute import differences, rescored, same, shown
-from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.results import Run
 from pluralism_eval.scoring import Summary, summarise
+from pluralism_eval.tasks import TASKS, task_names
 
 log = logging.getLogger(__name__)
 _SHOWN = 10
@@ -66,10 +66,10 @@ def make(
         PluralismError: all problems at once, each with its place.
     """
     raw = run.raw
-    tasks = [task for task in AUTOMATIC if task in run.results]
+    tasks = [task for task in task_names() if task in run.results]
     problems = _words_problems({"--name": name, "--by": by, "--note": note})
     if not tasks:
-        problems.append(f"no automatic task among {', '.join(run.results) or 'no task'}; at least one of {', '.join(AUTOMATIC)}")  # fmt: skip
+        problems.append(f"no automatic task among {', '.join(run.results) or 'no task'}; at least one of {', '.join(task_names())}")  # fmt: skip
     parts: dict[str, dict[str, Any]] = {}
     packed = {}
     for task in tasks:
@@ -154,7 +154,7 @@ def _task(run: Run, raw: Mapping[str, Any], task: str, data: str | None) -> _Par
             version = run.ours.get("version")
             problems.append(f"samples lack {', '.join(missing[:4])} ...: another version of this package ({version}) made them; run it again")  # fmt: skip
             break
-        names = [n for n in own if n not in ("doc_id", "doc", *samples.HEADLINE[short])]
+        names = [n for n in own if n not in ("doc_id", "doc", *TASKS[short].logged)]
         problems += [f"doc {row['doc_id']}: {d}" for d in differences(own, row, names)]
     if problems:
         return _Part({}, rows, _first(problems))
@@ -185,7 +185,7 @@ def task_content(
 ) -> dict[str, Any]:
     """What a submission says of one task, as far as samples and input tell it."""
     meta = rows[0]["doc"]["pluralism"]
-    overton = short == samples.OVERTON
+    overton = TASKS[short].is_text
     return {
         "docs": {
             "n": len(rows),
@@ -197,8 +197,8 @@ def task_content(
             "data": source.label(short),
             "file": source.path.name,
             "blob": source.blob,
-            "authors_blob": INPUTS[short][1],
-            "is_authors": source.blob == INPUTS[short][1],
+            "authors_blob": TASKS[short].blob,
+            "is_authors": source.blob == TASKS[short].blob,
             "damaged_dropped": source.dropped,
         },
         "setting": {

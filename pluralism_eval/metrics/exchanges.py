@@ -20,8 +20,9 @@ from pluralism_eval.metrics.entailment import (
 )
 from pluralism_eval.presets import Preset, get_preset
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import OVERTON
 
-TASK = "pluralism_overton_nli"
+TASK = OVERTON
 METHODS = ("modular_pluralism", "moe")
 """Methods whose responses are written from messages."""
 

@@ -14,7 +14,7 @@ Steerable answers hang on one selection: :mod:`pluralism_eval.metrics.selections
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +23,11 @@ import numpy as np
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.exchanges import Entailed
 from pluralism_eval.metrics.mixtures import distances, mixtures, verify
-from pluralism_eval.metrics.options import TABLE3_COUNTRIES, table3_country
 from pluralism_eval.metrics.shapley import Solution, solve
 from pluralism_eval.metrics.statistics import mean_interval
-from pluralism_eval.presets import get_preset
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import by_name
 
-DISTRIBUTIONAL = (
-    "pluralism_distributional_moralchoice",
-    "pluralism_distributional_globalopinionqa",
-)
 _GROUP_RESAMPLES = 2000
 
 
@@ -102,11 +97,11 @@ def distributional(run: Run, task: str, names: Sequence[str]) -> TaskInfluence:
     verify(entries, [float(s["jsd"]) for s in samples], mixed, golds)
     solution = solve(lambda members: -distances(mixed.answers(members), golds), len(names))
     docs = [sample["doc"] for sample in samples]
-    title, group, order = _GROUPS[task]
+    group = by_name(task).groups[0]
     return TaskInfluence(
         task, "J-S distance", False, dict(zip(names, priors, strict=True)), _errors(solution, names), 0,
         _part("all", solution, names, [str(d["cluster"]) for d in docs], -1.0),
-        {title: _parts(solution, names, docs, [group(doc) for doc in docs], order)},
+        {group.table: _parts(solution, names, docs, [group.of(s) for s in samples], group.printed)},
     )  # fmt: skip
 
 
@@ -197,16 +192,3 @@ def _part(
         estimate(sign * solution.everyone), estimate(sign * solution.nobody),
         each(solution.shapley), each(solution.leave_one_out),
     )  # fmt: skip
-
-
-def _country(doc: Mapping[str, Any]) -> str:
-    substring = get_preset(doc["pluralism"]["preset"]).country_substring
-    return table3_country(doc["group"], substring)
-
-
-_GROUPS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str], tuple[str, ...]]] = {
-    DISTRIBUTIONAL[0]: (
-        "ambiguity (Table 10)", lambda doc: str(doc["group"]), ("low_ambiguity", "high_ambiguity"),
-    ),
-    DISTRIBUTIONAL[1]: ("country (Table 3)", _country, TABLE3_COUNTRIES),
-}  # fmt: skip

@@ -186,7 +186,7 @@ def _snake(name: str) -> str:
 
 
 def _categories() -> tuple[str, ...]:
-    from pluralism_eval.data.docs import CATEGORIES
+    from pluralism_eval.tasks.items import CATEGORIES
 
     return tuple(CATEGORIES)
 

@@ -13,8 +13,9 @@ from pluralism_eval.json_files import read_lines
 from pluralism_eval.plugin import JUDGED
 from pluralism_eval.recorded import check_beside
 from pluralism_eval.results import read_run
+from pluralism_eval.tasks import OVERTON
 
-TASKS = ("pluralism_overton_nli", JUDGED)
+TASKS = (OVERTON, JUDGED)
 Key = tuple[str, str]
 """(id, situation) of an item: an id alone may mean another item in other data."""
 _SHOWN = 10

@@ -8,19 +8,16 @@ always listed in pool order: a liking for a *place* in the list cannot be told f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.faithfulness import Share, share
-from pluralism_eval.metrics.metric import kind_of_value
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import by_name
 
-VK, OPINIONQA = "pluralism_steerable_vk", "pluralism_steerable_opinionqa"
-STEERABLE = (VK, OPINIONQA)
 _EXPECTED = 5  # selections a community, below which the chi-square distribution is a poor fit
 _SIMULATIONS = 9999
 
@@ -91,7 +88,9 @@ def selections(run: Run, task: str, names: Sequence[str]) -> TaskSelections:
         PluralismError: no samples or transcript of the task, or a transcript of another run.
     """
     samples, lines = run.samples_of(task), run.transcript_of(task)
-    score, right, title, group = _TASKS[task]
+    headline, group = by_name(task).columns[0], by_name(task).groups[0]
+    score = headline.title.rpartition(": ")[2]
+    assert headline.number is not None
     docs = []
     for sample in samples:
         line = lines.get(int(sample["doc_id"]), {})
@@ -105,14 +104,14 @@ def selections(run: Run, task: str, names: Sequence[str]) -> TaskSelections:
                 "transcript; give the transcript that this run wrote"
             )
         docs += [
-            _Doc(p["community"], bool(p["fallback"]), right(sample), str(sample["doc"]["cluster"]), group(sample))
+            _Doc(p["community"], bool(p["fallback"]), headline.number(sample), str(sample["doc"]["cluster"]), group.of(sample))
             for p in picks
         ]  # fmt: skip
     groups = [
         _group(name, [doc for doc in docs if doc.group == name], names)
         for name in sorted({doc.group for doc in docs})
     ]
-    return TaskSelections(task, score, _group("all", docs, names), title, groups)
+    return TaskSelections(task, score, _group("all", docs, names), group.title, groups)
 
 
 def _group(name: str, docs: Sequence[_Doc], names: Sequence[str]) -> SelectionGroup:
@@ -147,14 +146,3 @@ def uniformity(counts: Sequence[int], seed: int = 0) -> Uniformity:
     simulated = ((drawn - expected) ** 2).sum(axis=1) / expected
     as_large = int((simulated >= statistic - 1e-9).sum())
     return Uniformity(statistic, (as_large + 1) / (_SIMULATIONS + 1), True)
-
-
-_Function = Callable[[Mapping[str, Any]], Any]
-_TASKS: dict[str, tuple[str, _Function, str, _Function]] = {
-    VK: (
-        "accuracy", lambda s: float(s["acc"][0] == s["acc"][1]), "value, right or duty", kind_of_value,
-    ),
-    OPINIONQA: (
-        "match", lambda s: float(s["match"]), "category (Table 2)", lambda s: str(s["doc"]["group"]),
-    ),
-}  # fmt: skip

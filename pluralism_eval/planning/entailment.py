@@ -18,9 +18,9 @@ from pluralism_eval.presets import get_preset
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.settings import parse
 from pluralism_eval.study import RunSpec
+from pluralism_eval.tasks import OVERTON
 from pluralism_eval.usage import Usage
 
-_OVERTON = "pluralism_overton_nli"
 _READINGS = 2  # forward passes of the embedded scorer for a pair: the premise affirmed, and denied
 Row = tuple[Card, str, str, int, Work, Work]
 """Scorer, what, task, docs, expected work, upper bound."""
@@ -40,7 +40,7 @@ class Entailment:
         Args:
             limit: new tokens that a response may have.
         """
-        if str(task.config.task) != _OVERTON:
+        if str(task.config.task) != OVERTON:
             return []
         preset = get_preset(parse(spec.method, spec.model_args()).preset)
         given = spec.metadata.get("nli")
@@ -58,7 +58,7 @@ class Entailment:
                 _work(used, sentences, times, a_sentence, echo, cost)
                 for sentences in (expected, limit / a_sentence)
             )
-            rows.append((card, f"entailment pairs, {spec.label}", _OVERTON, docs, work, most))
+            rows.append((card, f"entailment pairs, {spec.label}", OVERTON, docs, work, most))
         return rows
 
     def _echo(self, name: str, docs: Sequence[Any], splitter: str) -> list[tuple[str, str]]:

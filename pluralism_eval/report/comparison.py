@@ -8,7 +8,8 @@ from typing import Any
 
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.statistics import Comparison, compare, holm
-from pluralism_eval.report.table import COLUMNS, Samples
+from pluralism_eval.tasks import headlines
+from pluralism_eval.tasks.baselines import Samples
 
 _SAME_GOLD = 1e-8
 _SHOWN = 120
@@ -39,7 +40,7 @@ def comparisons(
         PluralismError: two systems answered different docs.
     """
     found: list[tuple[str, str, str, Comparison]] = []
-    for column in COLUMNS:
+    for column in headlines():
         for a, b in pairs:
             if column.number is None or any(column.task not in runs[name] for name in (a, b)):
                 continue

@@ -8,8 +8,8 @@ from itertools import product
 from pluralism_eval import plugin
 from pluralism_eval.data.sources import long_name, short_name
 from pluralism_eval.errors import PluralismError, raise_all
-from pluralism_eval.report.table import COLUMNS
 from pluralism_eval.reproduce.targets import PAPER_METHODS, Row, Score, Target
+from pluralism_eval.tasks import headlines
 
 WITH_COMMUNITIES = ("moe", "modular_pluralism")
 
@@ -57,7 +57,7 @@ def target(methods: Sequence[str], tasks: Sequence[str], pools: Sequence[str]) -
     ]
     scores = [
         Score(c.title, c.task, c.metric, ())
-        for name, c in product(names, COLUMNS)
+        for name, c in product(names, headlines())
         if c.task == name
     ]
     return Target("compare", "Methods compared", tuple(rows), tuple(scores), as_printed=False)

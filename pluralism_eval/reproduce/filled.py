@@ -15,7 +15,7 @@ from pluralism_eval.metrics.classification import EITHER
 from pluralism_eval.metrics.metric import Metric
 from pluralism_eval.metrics.statistics import compare, holm
 from pluralism_eval.report.comparison import check_same_docs
-from pluralism_eval.report.table import BASELINES, COLUMNS
+from pluralism_eval.report.table import BASELINES
 from pluralism_eval.report.tabular import Column, Number, Row, Table, best_of
 from pluralism_eval.reproduce import paper
 from pluralism_eval.reproduce.targets import (
@@ -29,6 +29,7 @@ from pluralism_eval.reproduce.targets import (
 )
 from pluralism_eval.results import Run
 from pluralism_eval.scoring import metrics_of, scores_of
+from pluralism_eval.tasks import headlines
 
 FILLED = ("table1", "table2", "table3", "table10", "table6")
 LEVEL = 0.05
@@ -89,7 +90,7 @@ def _overviews(sections: Mapping[str, Sequence[_Line]]) -> Table:
     """One table over all LLMs; a system that lacks a task has no number there."""
     columns = [
         c
-        for c in COLUMNS
+        for c in headlines()
         if any(c.task in line.run.samples for own in sections.values() for line in own)
     ]
     heads = tuple(Column(c.title, c.of.higher_is_better, 3, c.task, c.metric) for c in columns)
@@ -267,7 +268,7 @@ def _baselines_of(lines: Sequence[_Line], score: Score) -> dict[str, float]:
     items = [sample[score.metric] for sample in samples]
     numbers = _metric(score).summary.numbers(items)
     chosen = [samples[i] for i, _ in numbers] if numbers else []
-    column = next(c for c in COLUMNS if c.task == score.task)
+    column = next(c for c in headlines() if c.task == score.task)
     return {k: v * score.scale for k, v in column.baselines(chosen).items()} if chosen else {}
 
 

@@ -12,7 +12,8 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.statistics import compare, holm
 from pluralism_eval.report.breakdown import group_names
 from pluralism_eval.report.comparison import check_same_docs
-from pluralism_eval.report.table import COLUMNS, Samples
+from pluralism_eval.tasks import headlines
+from pluralism_eval.tasks.baselines import Samples
 
 MINIMUM = 2
 """Docs a group needs to be listed."""
@@ -49,7 +50,7 @@ def deltas(task: str, runs: Mapping[str, Samples]) -> list[Delta]:
     if len(runs) < 2:
         raise PluralismError(f"pools are compared with the first one; got {list(runs)}")
     (base, first), *others = runs.items()
-    number = next(c.number for c in COLUMNS if c.task == task and c.number is not None)
+    number = next(c.number for c in headlines() if c.task == task and c.number is not None)
     found: list[Delta] = []
     for pool, samples in others:
         check_same_docs(task, base, pool, first, samples)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pluralism_eval import tasks
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.presets import PAPER_NLI, WANLI
 
-VK, OQA = "pluralism_steerable_vk", "pluralism_steerable_opinionqa"
-MC, GOQA = "pluralism_distributional_moralchoice", "pluralism_distributional_globalopinionqa"
-OVK = "pluralism_overton_nli"
+VK, OQA = tasks.VK, tasks.OPINIONQA
+MC, GOQA = tasks.MORALCHOICE, tasks.GLOBALOPINIONQA
+OVK = tasks.OVERTON
 OURS = "modular_pluralism"
 PAPER_METHODS = {"vanilla": "vanilla", "prompting": "prompting", "moe": "moe", OURS: "ours"}
 

@@ -26,9 +26,9 @@ from pluralism_eval import plugin
 from pluralism_eval.commands import export
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.plugin import AUTOMATIC
-from pluralism_eval.report.table import COLUMNS
 from pluralism_eval.results import read_run
 from pluralism_eval.scoring import scores_of
+from pluralism_eval.tasks import headlines
 from tests.conftest import NAMES, ScriptedLM
 from tests.unit.test_exports import HOSTILE, MORAL, save
 
@@ -97,11 +97,11 @@ def exported(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def headlines(folder: Path) -> dict[str, float]:
+def printed(folder: Path) -> dict[str, float]:
     found = scores_of(read_run(folder))
     return {
         f"{c.task}/{c.metric}": next(s.value for s in found[c.task] if s.name == c.metric)
-        for c in COLUMNS
+        for c in headlines()
     }
 
 
@@ -117,7 +117,7 @@ def test_all_formats_and_lm_evals_results_have_the_same_numbers(
 ) -> None:
     from huggingface_hub import ModelCard, parse_eval_result_entries
 
-    wanted = headlines(runs / method)
+    wanted = printed(runs / method)
     (results,) = (runs / method).rglob("results_*.json")
     saved = json.loads(results.read_text())["results"]
     logs = logs_of(exported, method)
@@ -151,7 +151,7 @@ def test_inspect_logs_say_what_was_run(exported: Path) -> None:
         assert len(spec.model_roles["communities"]) == 6
         assert spec.metadata["seeds"]["numpy_seed"] == 1234
         headline = log.results.headline
-        assert headline.score == next(c.metric for c in COLUMNS if c.task == task)
+        assert headline.score == next(c.metric for c in headlines() if c.task == task)
         first = log.results.scores[0]
         assert first.name == headline.score
         shown = [set(score.metrics) for score in log.results.scores]
@@ -177,7 +177,7 @@ def test_inspect_samples_show_messages_selections_and_reasons(runs: Path, export
             asked = [event for event in sample.events if event.event == "model"]
             assert [event.input[0].text for event in asked] == [s["prompt"] for s in line["sent"]]
             assert [m.role for m in sample.messages] == ["user", "assistant"] * len(line["sent"])
-            (column, *_) = (c for c in COLUMNS if c.task == task and c.number)
+            (column, *_) = (c for c in headlines() if c.task == task and c.number)
             score = sample.scores[column.metric]
             assert score.value == column.number(logged)
             for selection in line["selections"]:

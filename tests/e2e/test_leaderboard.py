@@ -13,10 +13,11 @@ import pytest
 
 from pluralism_eval.cli import main
 from pluralism_eval.data.docs import read_items
-from pluralism_eval.data.sources import INPUTS, input_file
+from pluralism_eval.data.sources import input_file
 from pluralism_eval.metrics import coverage
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.study import RunSpec, StudyLLM, execute
+from pluralism_eval.tasks import TASKS
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 LIMIT = 3
@@ -42,7 +43,7 @@ def runs(
     monkeypatch.setattr(coverage, "score_pairs", entailment)
     monkeypatch.setattr(coverage, "check_accuracy", lambda name: (0.5, 66))
     monkeypatch.setattr(scripted, "reply", staticmethod(lambda prompt: "2. " + prompt[-60:]))
-    for task in INPUTS:
+    for task in TASKS:
         path = input_file(task, "sample")
         messages = exported(path.stem, read_items(path))
     found = []

@@ -12,22 +12,23 @@ from hypothesis import strategies as st
 
 from pluralism_eval import scoring
 from pluralism_eval.data.cleaning import damaged
-from pluralism_eval.data.docs import build_docs, distribution_of, oddities, read_items
-from pluralism_eval.data.sources import INPUTS
+from pluralism_eval.data.docs import build_docs, oddities, read_items
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.replies import parse_answer
+from pluralism_eval.tasks import TASKS
+from pluralism_eval.tasks.items import distribution_of
 from tests.conftest import ROOT
 from tests.fuzz import JSON, TEXTS, damaged_text, encodable, fuzz, mutated, ours
 
 SAMPLE = {
     task: json.loads((ROOT / "pluralism_eval/data/sample" / f"{name}.json").read_text())[:3]
-    for task, (name, _) in INPUTS.items()
+    for task, name in ((t.short, t.input) for t in TASKS.values())
 }
 COMMON = {"input": "x", "preset": "paper", "nli": "embedded", "nli_directions": "one"}
-TASKS = st.sampled_from(sorted(SAMPLE))
+SHORT = st.sampled_from(sorted(SAMPLE))
 
 
-@given(TASKS.flatmap(lambda task: st.tuples(st.just(task), mutated(SAMPLE[task], 4))))
+@given(SHORT.flatmap(lambda task: st.tuples(st.just(task), mutated(SAMPLE[task], 4))))
 @fuzz(120)
 def test_items_are_docs_or_one_error(pair: tuple[str, Any]) -> None:
     task, items = pair

@@ -38,6 +38,7 @@ from pluralism_eval.metrics import (
 )
 from pluralism_eval.metrics.metric import Metric, cluster_of, kind_of_value, metric_list, tie_break
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import OPINIONQA, VK
 
 FILE = Path(__file__).with_name("metrics.json")
 NAN = float("nan")
@@ -363,7 +364,7 @@ def of_runs() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for task in (GLOBAL, MORAL):
         found[f"influence {task}"] = _split(plain(asdict(influence.distributional(mixed_run(task), task, NAMES))))  # fmt: skip
-    for task in selections.STEERABLE:
+    for task in (VK, OPINIONQA):
         found[f"selections {task}"] = _split(plain(asdict(selections.selections(selecting_run(task), task, NAMES))))  # fmt: skip
     talks = exchanges.exchanges(talking_run())
     found["exchanges"] = plain([asdict(t) for t in talks])

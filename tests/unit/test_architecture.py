@@ -58,7 +58,7 @@ LAYERS = [
     {"readouts"},
     {"requests", "answers", "transcript", "selecting"},
     {"communities"},
-    {"data", "metrics", "corpora", "listening"},
+    {"data", "metrics", "tasks", "corpora", "listening"},
     {"train", "voices", "report", "messages", "scoring", "people", "study", "planning"},
     {"reproduce", "doctor", "serving", "leaderboard", "exports", "hijack"},
     {"control"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pluralism_eval.data import sources
 from pluralism_eval.data.docs import load_docs
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics.entailment import LABELS, read_pairs
+from pluralism_eval.tasks import TASKS
 
 GOOD = {
     "question": "Q?\nA. a\nB. b\nAnswer:", "options": ["a", "b"], "attribute": "Japan",
@@ -22,11 +24,11 @@ GOOD = {
 
 
 def write(folder: Path, task: str, items: Any) -> str:
-    (folder / f"{sources.INPUTS[task][0]}_small.json").write_text(json.dumps(items))
+    (folder / f"{TASKS[task].input}_small.json").write_text(json.dumps(items))
     return str(folder)
 
 
-@pytest.mark.parametrize("task", sources.INPUTS)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_sample_loads(task: str) -> None:
     docs = load_docs(task, data="sample", nli="embedded")["test"]
     assert len({doc["id"] for doc in docs}) == len(docs)
@@ -121,8 +123,8 @@ def test_authors_data_is_downloaded_once_and_verified(
     with pytest.raises(PluralismError, match="git blob id"):
         sources.input_file("globalopinionqa", "authors")
     assert not list(tmp_path.rglob("*.json"))
-    name = sources.INPUTS["globalopinionqa"][0]
-    monkeypatch.setitem(sources.INPUTS, "globalopinionqa", (name, sources.blob_id(content)))
+    known = replace(TASKS["globalopinionqa"], blob=sources.blob_id(content))
+    monkeypatch.setitem(TASKS, "globalopinionqa", known)
     first, second = (
         sources.input_file("globalopinionqa", None),
         sources.input_file("globalopinionqa", "authors"),

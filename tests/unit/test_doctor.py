@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from packaging.requirements import Requirement
 from pluralism_eval import onednn
 from pluralism_eval.communities import adapters
 from pluralism_eval.communities import store as source
-from pluralism_eval.data.sources import COMMIT, INPUTS
+from pluralism_eval.data.sources import COMMIT
 from pluralism_eval.doctor import (
     checks,
     disk,
@@ -33,6 +34,7 @@ from pluralism_eval.doctor.run import Run
 from pluralism_eval.errors import PluralismError, raise_all
 from pluralism_eval.llm import embedded, load
 from pluralism_eval.llm.linear import copied
+from pluralism_eval.tasks import TASKS
 from tests.openai_server import Offer, Reply, Scripted, Server, serve
 from tests.openai_server.wire import blanks, raw_server, redirecting
 
@@ -339,17 +341,17 @@ def test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one("tasks", authors).level == "ok"  # the sample's docs stand in
     monkeypatch.setattr(inputs.hub, "can_reach", lambda url: True)
     assert "will be downloaded" in one("data", authors).seen
-    kept = tmp_path / "data" / f"authors-{COMMIT[:12]}" / f"{INPUTS['vk'][0]}.json"
+    kept = tmp_path / "data" / f"authors-{COMMIT[:12]}" / f"{TASKS['vk'].input}.json"
     kept.parent.mkdir(parents=True)
     sample = inputs.input_file("vk", "sample")
     shutil.copyfile(sample, kept)
     assert "is not the authors' file" in one("data", run_of(metadata={"data": "authors"})).seen
-    monkeypatch.setitem(INPUTS, "vk", (INPUTS["vk"][0], inputs.blob_id(sample.read_bytes())))
+    monkeypatch.setitem(TASKS, "vk", replace(TASKS["vk"], blob=inputs.blob_id(sample.read_bytes())))
     assert "as released" in one("data", run_of(metadata={"data": "authors"})).seen
 
 
 def test_damaged_and_malformed_items(tmp_path: Path) -> None:
-    name, task = INPUTS["opinionqa"][0], "pluralism_steerable_opinionqa"
+    name, task = TASKS["opinionqa"].input, "pluralism_steerable_opinionqa"
     items = json.loads(inputs.input_file("opinionqa", "sample").read_text(encoding="utf-8"))
     items[0] |= {"options": ["Some", "None"], "gold_distribution": [1.0, 0.0]}
     (tmp_path / f"{name}.json").write_text(json.dumps(items))

@@ -22,9 +22,9 @@ from pluralism_eval.plugin import AUTOMATIC, JUDGED
 from pluralism_eval.report.figures import Figure, figures, save
 from pluralism_eval.report.figures.distributions import chosen
 from pluralism_eval.report.figures.style import VARIABLES, css, lines_of, short
-from pluralism_eval.report.table import COLUMNS
 from pluralism_eval.results import Run
 from pluralism_eval.scoring import scores_of
+from pluralism_eval.tasks import headlines
 
 OVERTON, VK, OPINIONQA, MORALCHOICE, GLOBALOPINIONQA = AUTOMATIC
 SHORT = dict(
@@ -176,7 +176,7 @@ def test_headline_numbers_are_those_of_the_one_source(
     runs: dict[str, Run], found: dict[str, Figure]
 ) -> None:
     rows = table(found["overview"])
-    for column in COLUMNS:
+    for column in headlines():
         for label, run in runs.items():
             own = [r for r in rows if r["run"] == label and r["score"].startswith(column.title)]
             if column.task not in run.results:

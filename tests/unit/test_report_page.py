@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lm_eval.api.registry import model_registry
 
 from pluralism_eval import plugin
-from pluralism_eval.data.sources import INPUTS, input_file
+from pluralism_eval.data.sources import input_file
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.metrics import coverage, entailment
 from pluralism_eval.report import page
@@ -29,6 +29,7 @@ from pluralism_eval.report.page.entailed import TASK, entailed
 from pluralism_eval.report.tabular import Column, Number, Row, Table
 from pluralism_eval.results import Run
 from pluralism_eval.study import RunSpec, StudyLLM, execute
+from pluralism_eval.tasks import TASKS
 from tests.conftest import NAMES, ScriptedLM
 
 METHODS = ("vanilla", "prompting", "moe", "modular_pluralism")
@@ -70,7 +71,7 @@ def scripted_runs(folder: Path) -> dict[str, Run]:
         model_registry.register("scripted", target=ScriptedLM)
     messages = folder / "messages"
     messages.mkdir(parents=True)
-    for task, (name, _) in INPUTS.items():
+    for task, name in ((t.short, t.input) for t in TASKS.values()):
         items = json.loads(input_file(task, "sample").read_text(encoding="utf-8"))
         for community in NAMES:
             texts = {

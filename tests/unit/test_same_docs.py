@@ -11,9 +11,9 @@ import pytest
 from pluralism_eval import scoring
 from pluralism_eval.cli import main
 from pluralism_eval.data.docs import build_docs, load_docs
-from pluralism_eval.data.sources import INPUTS
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.report.comparison import check_same_docs, comparisons
+from pluralism_eval.tasks import TASKS
 from tests.conftest import ROOT
 
 SURVEY = "pluralism_distributional_globalopinionqa"
@@ -69,7 +69,7 @@ def test_a_difference_far_into_a_long_text_is_shown() -> None:
 @pytest.mark.parametrize("field", ["label", "vrd", "explanation", "situation"])
 def test_labels_values_and_explanations_count(field: str) -> None:
     task = "overton" if field == "explanation" else "vk"
-    name = INPUTS[task][0]
+    name = TASKS[task].input
     item = json.loads((ROOT / "pluralism_eval/data/sample" / f"{name}.json").read_text())[0]
     other = {"label": "ABC"[item.get("label") == "A"], "vrd": "Another", "explanation": ["!"] * len(item["vrd"]), "situation": "Z"}  # fmt: skip
     common = {"input": "x", "preset": "paper", "nli": "embedded"}
@@ -82,14 +82,14 @@ def test_labels_values_and_explanations_count(field: str) -> None:
         check_same_docs(task, "a", "b", first, second)
 
 
-@pytest.mark.parametrize("task", INPUTS)
-@pytest.mark.parametrize("given", INPUTS)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("given", TASKS)
 def test_score_refuses_files_of_another_task(
     tmp_path: Path, task: str, given: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if task == given:
         return
-    name = INPUTS[task][0]
+    name = TASKS[task].input
     items = json.loads((ROOT / "pluralism_eval/data/sample" / f"{name}.json").read_text())[:3]
     for item in items:
         item |= {"output": "A", "pred_distribution": item.get("gold_distribution")}

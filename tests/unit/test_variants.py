@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pluralism_eval.data.docs import VK_OPTIONS, load_docs
+from pluralism_eval.data.docs import load_docs
 from pluralism_eval.distribution import to_logprobs
 from pluralism_eval.metrics.options import first_listed
 from pluralism_eval.schema import Answer, Query
+from pluralism_eval.tasks.items import VK_OPTIONS
 from pluralism_eval.variants import combine, expand, option_orders, reorder, spreads
 from tests.conftest import AUTHORS_INPUTS, needs_authors_inputs
 

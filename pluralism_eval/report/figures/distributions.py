@@ -20,9 +20,9 @@ from pluralism_eval.metrics.options import predicted
 from pluralism_eval.report.figures.answer_sheet import Distribution, Doc, draw_docs
 from pluralism_eval.report.figures.figure import Figure
 from pluralism_eval.report.figures.panels import NAN, Line, full_names, lines, number
-from pluralism_eval.report.figures.scores import GLOBALOPINIONQA, MORALCHOICE
 from pluralism_eval.report.figures.style import plain, short
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import GLOBALOPINIONQA, MORALCHOICE
 
 Sample = Mapping[str, Any]
 DOCS = 4

@@ -8,21 +8,23 @@ from functools import partial
 from math import isnan
 from typing import Any
 
-from pluralism_eval.data.docs import CATEGORIES
 from pluralism_eval.metrics.options import TABLE3_COUNTRIES
 from pluralism_eval.report.breakdown import group_names
 from pluralism_eval.report.figures.figure import Figure
 from pluralism_eval.report.figures.panel_sheet import draw_panels
 from pluralism_eval.report.figures.panels import Line, Panel, Point, lines, rows_of
 from pluralism_eval.report.figures.words import PEOPLE, alt_of, care
-from pluralism_eval.report.table import COLUMNS, Column, Samples, measured
+from pluralism_eval.report.table import measured
 from pluralism_eval.results import Run
 from pluralism_eval.scoring import scores_of
+from pluralism_eval.tasks import GLOBALOPINIONQA, MORALCHOICE, OPINIONQA, OVERTON, headlines
+from pluralism_eval.tasks.baselines import Samples
+from pluralism_eval.tasks.items import CATEGORIES
+from pluralism_eval.tasks.task import Column
 
 Runs = Mapping[str, Run]
 Known = dict[tuple[str, ...], dict[str, float]]
 """Docs → what the baselines score on them."""
-OVERTON, _, OPINIONQA, MORALCHOICE, GLOBALOPINIONQA = dict.fromkeys(c.task for c in COLUMNS)
 MOST = 12
 """Panels of one figure: of more groups, the last panel sums up the rest."""
 _AMBIGUITY = {"low_ambiguity": "Low ambiguity", "high_ambiguity": "High ambiguity"}
@@ -32,10 +34,10 @@ _INTERVALS = "Whiskers are 95 % bootstrap intervals over"
 
 def overview(runs: Runs) -> list[Figure]:
     """One panel a headline score."""
-    own = _with(runs, *(column.task for column in COLUMNS))
+    own = _with(runs, *(column.task for column in headlines()))
     if not own:
         return []
-    panels = [_headline(own, column) for column in COLUMNS if _with(runs, column.task)]
+    panels = [_headline(own, column) for column in headlines() if _with(runs, column.task)]
     caption = (
         f"Every headline score. {_INTERVALS} questions or situations; open markers and dashed lines are what constant "
         f"and human answers score on the same docs. {_DISTANCE} {care(panels)}"
@@ -48,7 +50,7 @@ def figure2(runs: Runs) -> list[Figure]:
     own = _with(runs, OVERTON)
     if not own:
         return []
-    panel = replace(_headline(own, COLUMNS[0]), title="Share of values covered ↑")
+    panel = replace(_headline(own, headlines()[0]), title="Share of values covered ↑")
     caption = (
         f"Share of a situation's values that a response reflects, by an NLI model; mean over {panel.docs}. {_INTERVALS} "
         "situations; the dashed line is what the query itself, repeated as the response, is given: coverage below it "
@@ -153,7 +155,7 @@ def _grouped(
     runs: Runs, task: str, named: Callable[[str], str], order: Sequence[str], kept: Sequence[str]
 ) -> list[Panel]:  # fmt: skip
     """A panel a group, in ``order``; ``kept``: the baselines shown."""
-    column = next(c for c in COLUMNS if c.task == task)
+    column = next(c for c in headlines() if c.task == task)
     found: dict[str, dict[str, Point]] = {}
     known: Known = {}
     for label, run in runs.items():
@@ -185,7 +187,7 @@ def _at_most(
     """The panels, or the first of them and one that sums up the rest."""
     if len(panels) <= MOST:
         return list(panels)
-    column = next(c for c in COLUMNS if c.task == task)
+    column = next(c for c in headlines() if c.task == task)
     present = set(_in_data_order(runs, task))
     alone = [name for name in dict.fromkeys(order) if name in present][: MOST - 1]
     rest: dict[str, Point] = {}

@@ -9,9 +9,8 @@ from typing import Any
 
 from pluralism_eval.distribution import total_variation
 from pluralism_eval.metrics.metric import kind_of_value
-from pluralism_eval.plugin import AUTOMATIC
-from pluralism_eval.report.table import COLUMNS
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import headlines, task_names
 
 
 @dataclass
@@ -41,7 +40,7 @@ def collect(runs: Sequence[Run]) -> list[Example]:
                 example = found.setdefault(key, Example(task, doc_id, doc))
                 example.samples.setdefault(number, sample)
                 example.lines.setdefault(number, lines[task, doc_id])
-    order = {task: i for i, task in enumerate(AUTOMATIC)}
+    order = {task: i for i, task in enumerate(task_names())}
     last = len(order)
     return sorted(found.values(), key=lambda e: (order.get(e.task, last), e.task, e.doc_id))
 
@@ -90,7 +89,7 @@ def measure(
 
 def headline(task: str) -> tuple[str, str, bool | None]:
     """(title of the task, of its headline score, is higher better)."""
-    for column in COLUMNS:
+    for column in headlines():
         if column.task == task:
             title, _, score = column.title.partition(": ")
             return title, score, column.of.higher_is_better

@@ -10,10 +10,10 @@ from typing import Any
 
 from pluralism_eval import heard
 from pluralism_eval.json_files import read_json
-from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.report.page.examples import headline
 from pluralism_eval.report.page.markup import pairs, plain_table, text
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import task_names
 
 _VERSIONS = (
     ("lm-eval", "lm_eval_version"),
@@ -60,7 +60,7 @@ def summary(runs: Mapping[str, Run]) -> str:
 def tasks_of(runs: Mapping[str, Run]) -> list[str]:
     """lm-eval's names of all tasks with samples, ours first."""
     found = {task for run in runs.values() for task, samples in run.samples.items() if samples}
-    own = [task for task in AUTOMATIC if task in found]
+    own = [task for task in task_names() if task in found]
     return own + sorted(found - set(own))
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluralism_eval import progress
-from pluralism_eval.data.sources import INPUTS, long_name
 from pluralism_eval.report.page import packing
 from pluralism_eval.report.page.examples import (
     attribute_of,
@@ -20,6 +19,7 @@ from pluralism_eval.report.page.examples import (
 )
 from pluralism_eval.report.page.reader import KINDS, Reader, Verdicts
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import TASKS
 
 SEED = 0
 """Draws the examples that are kept where all would be too much."""
@@ -89,7 +89,7 @@ def indexed(
         columns["differ"].append(int(one.line["differ"]))
         for name in ("kinds", "selected", "odd", "entails"):
             columns[name].append(sets(tuple(one.line[name])))
-    short = {long_name(name): name for name in INPUTS}
+    short = {task.name: task.short for task in TASKS.values()}
     return {
         "tasks": [
             dict(zip(("title", "score", "higher"), headline(task), strict=True), name=short.get(task, task))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.report.anomalies import MOVES, SHARES
 from pluralism_eval.report.page.examples import headline
 from pluralism_eval.report.page.markup import boxed, plain_table, text
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import task_names
 
 _COUNTS = {
     "docs": "docs",
@@ -27,7 +27,7 @@ def irregularities(runs: Mapping[str, Run]) -> str:
     tasks = list(dict.fromkeys(task for own in rates.values() for task in own))
     if not tasks:
         return "<p>These runs keep no rates: they are not of this package's methods.</p>"
-    order = {task: i for i, task in enumerate(AUTOMATIC)}
+    order = {task: i for i, task in enumerate(task_names())}
     tasks.sort(key=lambda task: (order.get(task, len(order)), task))
     bodies = "".join(
         _task(task, {label: own.get(task, {}) for label, own in rates.items()}) for task in tasks

@@ -15,8 +15,8 @@ from pluralism_eval.passages import delimited, markers
 from pluralism_eval.report.page.entailed import TASK, Entailed, verdict_of
 from pluralism_eval.report.page.examples import Example, measure, query_of
 from pluralism_eval.report.page.packing import Texts
-from pluralism_eval.report.table import COLUMNS
 from pluralism_eval.results import Run
+from pluralism_eval.tasks import headlines
 
 _SPECIAL = markers()
 Verdicts = Mapping[str, Mapping[str, Mapping[int, Entailed]]]
@@ -230,7 +230,7 @@ class Reader:
 
 
 def _score(task: str, sample: Mapping[str, Any]) -> float | None:
-    for column in COLUMNS:
+    for column in headlines():
         if column.task == task and column.number is not None:
             return _number(column.number(sample))
     return None

@@ -97,8 +97,8 @@ def test_other_docs_or_scorers_are_not_ranked_together(several: list[Verdict]) -
 
 
 def test_reported_rows_are_the_printed_numbers() -> None:
-    rows = {row.label: row for row in reported.rows(board.COLUMNS)}
-    column = {c.title: i for i, c in enumerate(board.COLUMNS)}
+    rows = {row.label: row for row in reported.rows(board.all_columns())}
+    column = {c.title: i for i, c in enumerate(board.all_columns())}
 
     def cell(label: str, title: str) -> float | None:
         number = rows[label].cells[column[title]]

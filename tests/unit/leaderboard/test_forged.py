@@ -7,19 +7,21 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pluralism_eval.data.docs import build_docs, read_items
-from pluralism_eval.data.sources import INPUTS, blob_id, input_file, long_name
+from pluralism_eval.data.sources import blob_id, input_file, long_name
 from pluralism_eval.errors import PluralismError
 from pluralism_eval.leaderboard import board, docs, inputs, pages, pins, samples, schema, submit
 from pluralism_eval.leaderboard.recompute import rescored
 from pluralism_eval.leaderboard.verify import Verdict, verify, verify_each
 from pluralism_eval.results import read_run
 from pluralism_eval.scoring import summarise
+from pluralism_eval.tasks import TASKS
 from tests.unit.leaderboard.runs import MC, OVK, call, make_run
 
 SAMPLE = ("overton", "moralchoice", "globalopinionqa", "vk")
@@ -30,7 +32,7 @@ def loaded(task: str, preset: str = "paper") -> Docs:
     """The docs of the sample as a run has them."""
     path, common = input_file(task, "sample"), {"preset": preset, "orders_given": None}
     common |= {"nli": "embedded", "nli_directions": "one"} if task == "overton" else {}
-    return build_docs(task, read_items(path), common | {"input": INPUTS[task][0]}, path.name)
+    return build_docs(task, read_items(path), common | {"input": TASKS[task].input}, path.name)
 
 
 def forged(
@@ -74,7 +76,7 @@ def as_authors(task: str, of: int | None = None) -> Callable[[dict[str, Any]], A
     """Claims the authors' file under its public git blob id."""
 
     def claim(part: dict[str, Any]) -> None:
-        blob = INPUTS[task][1]
+        blob = TASKS[task].blob
         part["input"] |= {"data": "authors", "blob": blob, "is_authors": True}
         part["docs"]["of"] = of or part["docs"]["n"]
 
@@ -146,7 +148,7 @@ def test_forged_items_are_found(
     assert not [r for s in board.build([verdict]).sections for r in s.rows if r.kind != "paper"]
 
 
-@pytest.mark.parametrize("task", INPUTS)
+@pytest.mark.parametrize("task", TASKS)
 def test_honest_docs_are_verified_by_pinned_hashes_alone(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,7 +164,7 @@ def test_honest_docs_are_verified_by_pinned_hashes_alone(
     assert [v for v, _ in own.values()] == pytest.approx([v for v, _ in other.values()], nan_ok=True)  # fmt: skip
 
 
-@pytest.mark.parametrize("task", INPUTS)
+@pytest.mark.parametrize("task", TASKS)
 def test_the_sample_of_this_version_is_pinned(task: str) -> None:
     path = input_file(task, "sample")
     pin = pins.pinned()[blob_id(path.read_bytes())]
@@ -203,11 +205,11 @@ def test_authors_items_are_compared_with_their_file_where_it_is_at_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two items stand for the authors' file, whose blob id is theirs here."""
-    path = tmp_path / "data" / f"{INPUTS['moralchoice'][0]}.json"
+    path = tmp_path / "data" / f"{TASKS['moralchoice'].input}.json"
     path.parent.mkdir()
     path.write_text(json.dumps(read_items(input_file("moralchoice", "sample"))[:2]))
-    name, blob = INPUTS["moralchoice"][0], blob_id(path.read_bytes())
-    monkeypatch.setitem(INPUTS, "moralchoice", (name, blob))
+    known = replace(TASKS["moralchoice"], blob=blob_id(path.read_bytes()))
+    monkeypatch.setitem(TASKS, "moralchoice", known)
     run = make_run(tmp_path / "run", ["moralchoice"], 2, data=str(path.parent))
     folder = submit.write(submit.make(read_run(run)), tmp_path / "out")
     assert verify(folder).status == "not verified"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pluralism_eval.data.docs import read_items
-from pluralism_eval.data.sources import INPUTS, input_file, long_name
+from pluralism_eval.data.sources import input_file, long_name
 from pluralism_eval.leaderboard import board, inputs, samples, schema, submit
 from pluralism_eval.leaderboard.checks import How
 from pluralism_eval.leaderboard.recompute import rescored
@@ -19,6 +19,7 @@ from pluralism_eval.metrics import coverage
 from pluralism_eval.plugin import AUTOMATIC
 from pluralism_eval.results import read_run
 from pluralism_eval.scoring import summarise
+from pluralism_eval.tasks import TASKS
 from tests.conftest import AUTHORS_INPUTS, needs_authors_inputs
 from tests.unit.leaderboard.runs import FAST, MC, OVK, call, make_run
 
@@ -50,7 +51,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any], Rows], None], forge:
         if forge:
             scored, _ = rescored(task, rows[task])
             for row, own in zip(rows[task], scored, strict=True):
-                row |= {k: own[k] for k in samples.HEADLINE[task]}
+                row |= {k: own[k] for k in TASKS[task].logged}
             (folder / samples.file_name(task)).write_bytes(samples.packed(rows[task]))
             source = inputs.at_hand(task, "sample")
             assert source is not None
@@ -109,7 +110,7 @@ TAMPERED = [
     ("fingerprint", place("hashes", "fingerprint", value=OTHER[::-1].replace("0", "1")), r"identity: expected"),
     ("identity", place("identity", value=OTHER), r"identity: expected [0-9a-f]{64} \(of its hashes\), found 0{64}"),
     ("what data it is", place("tasks", MC, "input", "data", value="authors"), r"input\.data: expected sample, found authors"),
-    ("the input", place("tasks", MC, "input", "blob", value=INPUTS["moralchoice"][1]), r"input\.is_authors: expected True, found False"),
+    ("the input", place("tasks", MC, "input", "blob", value=TASKS["moralchoice"].blob), r"input\.is_authors: expected True, found False"),
     ("whether it is the authors'", place("tasks", MC, "input", "is_authors", value=True), r"input\.is_authors: expected False, found True"),
     ("the preset", place("tasks", MC, "setting", "preset", value="reference"), r"setting\.preset: expected paper \(its docs\), found reference"),
     ("the scorer", place("tasks", OVK, "setting", "nli", value="vitaminc"), r"setting\.nli: expected embedded \(its docs\), found vitaminc"),
@@ -196,7 +197,7 @@ def test_a_submission_does_not_choose_what_is_loaded_here(good: Path) -> None:
 
 
 def test_every_task_is_verified_also_by_what_a_server_hid(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", INPUTS, 8, bounds=True)
+    run = make_run(tmp_path / "run", TASKS, 8, bounds=True)
     folder = submit.write(submit.make(read_run(run)), tmp_path / "out")
     found = verify(folder)
     assert found.status == "verified", found.reasons()

@@ -265,12 +265,17 @@ def test_scales(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.model
+@pytest.mark.parametrize(("selection", "calls"), [("generated", 6), ("likelihood", 9)])
 def test_the_embedded_model_against_its_plan(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    selection: str, calls: int, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """No pilot: calls equal, prompts close. A pilot: its lengths instead of assumptions."""
     task = "pluralism_steerable_opinionqa"
-    settings = {"message_max_tokens": 6, "messages": str(tmp_path / "store")}
+    settings = {
+        "message_max_tokens": 6,
+        "messages": str(tmp_path / "store"),
+        "selection": selection,
+    }
     arguments = [
         "plan", "--tasks", task, "--metadata", "data=sample", "--limit", "3", "--json", "--output", str(tmp_path / "pilot"),
         "--model_args", ",".join(f"{k}={v}" for k, v in settings.items()), "--tflops", "0.1", "--bandwidth", "10",
@@ -279,7 +284,8 @@ def test_the_embedded_model_against_its_plan(
     planned = json.loads(capsys.readouterr().out)
     assert main([*arguments, "--pilot", "1"]) == 0
     piloted = json.loads(capsys.readouterr().out)
-    assert "length of a reply: the pilot's" in piloted["notes"]
+    told = "length of a reply: the pilot's" in piloted["notes"]
+    assert told == (selection == "generated")
     assert piloted["messages"]["calls"] == planned["messages"]["calls"] - 6 == 12
     from pluralism_eval.study import execute
 
@@ -287,7 +293,7 @@ def test_the_embedded_model_against_its_plan(
         "ours", "modular_pluralism", StudyLLM("embedded", "embedded"), (task,), settings, {"data": "sample"}, limit=3
     )  # fmt: skip
     real = execute(spec, tmp_path / "runs").config["pluralism"]["usage"]
-    assert planned["llm"]["calls"] == piloted["llm"]["calls"] == real["llm"]["calls"] == 6
+    assert planned["llm"]["calls"] == piloted["llm"]["calls"] == real["llm"]["calls"] == calls
     assert piloted["messages"]["calls"] == real["communities"]["calls"]
     for plan in (planned, piloted):
         assert plan["llm"]["prompt_tokens"] == pytest.approx(real["llm"]["prompt_tokens"], rel=0.1)

@@ -401,6 +401,7 @@ def test_the_doctor_knows_what_was_measured(
 ) -> None:
     from pluralism_eval.doctor import hearing
 
+    monkeypatch.setattr(heard, "_shipped", dict)
     assert "no messages" in one("listening", run_of(model="vanilla")).seen
     asked = run_of(model="modular_pluralism", model_args={"listening": True})
     found = one("listening", asked)
@@ -437,7 +438,9 @@ def test_the_readouts_command_has_a_column() -> None:
         "readout_used": "letters", "score": 0.1, "stderr": 0.1, "lower": 0.1, "upper": 0.1, "sampling_error": 0,
         "option_mass": 1, "unparsed": 0, "total_variation": 0, "usage": {"calls": 1, "prompt_tokens": 1, "new_tokens": 1},
     }  # fmt: skip
-    header, first, second = readouts.rows("vk", {"a": row | {"listening": ROW}, "b": row})
+    header, first, second = readouts.rows(
+        "pluralism_steerable_vk", {"a": row | {"listening": ROW}, "b": row}
+    )
     assert (header[-1], first[-1], second[-1]) == ("listening", "0.94 / 0.04", "–")
 
 

@@ -261,7 +261,7 @@ def test_skipped_docs_have_no_mixture_and_are_the_uniform_answer() -> None:
 
 
 def test_selections_need_their_own_transcript() -> None:
-    task = selections.VK
+    task = "pluralism_steerable_vk"
     for change, words in (
         (lambda e: e.update(selections=[]), "doc 3 has no selection of one of a, b, c"),
         (lambda e: e["selections"][0].update(community="z"), "doc 3 has no selection"),

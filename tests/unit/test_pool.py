@@ -30,7 +30,7 @@ def write(tmp_path: Path, value: object) -> str:
 def test_named_pools_are_the_papers() -> None:
     assert {name: len(pool) for name, pool in named_pools().items()} == {
         "perspective": 6, "culture": 5, "mixed": 6,
-        "embedded": 6, "embedded_culture": 5, "embedded_mixed": 6, "control": 4,
+        "embedded": 6, "embedded_culture": 5, "embedded_mixed": 6, "control": 4, "control_lora": 4,
     }  # fmt: skip
     mixed = [c.name for c in load_pool("mixed")]
     assert mixed == [

@@ -78,7 +78,7 @@ def test_the_wheel_holds_what_the_package_needs(wheel: Path) -> None:
     ):
         assert f"pluralism_eval/{part}" in names
     assert sum(name.endswith("adapter_model.safetensors") for name in names) == 10
-    assert sum(name.endswith(".jsonl") for name in names) == 8
+    assert sum(name.endswith(".jsonl") for name in names) == 16
     assert not [name for name in names if name.startswith("tests/") or "checkpoint" in name]
 
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EMBEDDED := pluralism_eval/communities/embedded
 CONTROL := pluralism_eval/communities/control
 
-.PHONY: demo test check format adapters calibration listening lowest coverage bench clean
+.PHONY: demo test check format adapters control_adapters calibration listening lowest coverage bench clean
 
 demo: $(VENV)/.ready
 	$(BIN)/pluralism-eval demo --output demo_output
@@ -45,10 +45,13 @@ adapters: $(VENV)/.ready
 	for name in news_left news_center news_right social_left social_center social_right; do \
 	  $(BIN)/pluralism-eval train --preset small --epochs 1.5 --no-register --restart --corpus $(EMBEDDED)/corpora/$$name.jsonl \
 	    --name $$name --output $(EMBEDDED)/adapters/$$name || exit 1; done
+	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora --pieces 20 --topics 6
+
+# Retrain the four communities of the invented town (pool control_lora).
+control_adapters: $(VENV)/.ready
 	for name in harbour_fishers hillside_farmers mill_workers newcomers; do \
 	  $(BIN)/pluralism-eval train --preset small --epochs 4 --no-register --restart --corpus $(CONTROL)/corpora/$$name.jsonl \
 	    --name $$name --output $(CONTROL)/adapters/$$name || exit 1; done
-	$(BIN)/pluralism-eval perplexity --adapters $(EMBEDDED)/adapters --corpora $(EMBEDDED)/corpora --pieces 20 --topics 6
 
 # How the embedded NLI scorer's calibration pairs are read by the embedded model (half a minute).
 calibration: $(VENV)/.ready

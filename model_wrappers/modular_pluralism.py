@@ -64,7 +64,7 @@ class ModularPluralism(CompositeLM):
                 reply,
                 messages=ms,
                 selections=(Selection(self.pool.names[index], raw, fallback),),
-                sent=(selected,),
+                sent=selected,
             )
             for (index, raw, fallback, selected), ms, reply in zip(
                 picks, messages, replies, strict=True

@@ -39,7 +39,7 @@ class MoE(CompositeLM):
                 reply,
                 messages=(message,),
                 selections=(Selection(self.pool.names[index], raw, fallback),),
-                sent=(selected,),
+                sent=selected,
             )
             for (index, raw, fallback, selected), message, reply in zip(
                 picks, messages, replies, strict=True

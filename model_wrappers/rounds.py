@@ -32,6 +32,9 @@ from pluralism_eval.prompts import Prompts
 from pluralism_eval.replies import parse_choice
 from pluralism_eval.schema import Answer, Message, OptionScores, Query, Sent
 
+Choice = tuple[int, str, bool, tuple[Sent, ...]]
+"""Which community: its index from 0, the LLM's words or figures, whether a fallback was taken, and what was sent."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -126,12 +129,16 @@ class Rounds(LM):
         own = getattr(self.llm, "tokenizer", None) or getattr(self.inner, "tokenizer", None)
         return passages.markers(own)
 
+    def _delimited(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
+        """``texts`` as the LLM may see them, and how many special tokens in each were broken."""
+        if self.preset.passages != "delimited":
+            return list(texts), [0] * len(texts)
+        made = [passages.delimited(text, self.special) for text in texts]
+        return [text for text, _ in made], [n for _, n in made]
+
     def fitted(self, query: Query, prompt: Prompt, messages: Sequence[Message]) -> Sent:
         """``prompt`` about ``query`` with ``messages`` as passages, cut to fit the LLM."""
-        shown, broken = [m.text for m in messages], [0] * len(messages)
-        if self.preset.passages == "delimited":
-            made = [passages.delimited(text, self.special) for text in shown]
-            shown, broken = [text for text, _ in made], [n for _, n in made]
+        shown, broken = self._delimited([m.text for m in messages])
         render = partial(self._rendered, query, prompt)
         text, cuts = context.fit(render, shown, self.llm.count_tokens, self._room(query, prompt))
         return Sent(
@@ -146,6 +153,8 @@ class Rounds(LM):
         shown = query
         if prompt.round == "respond":
             shown = replace(query, text=readouts.asked(query, self.prompts))
+        elif prompt.name in (selecting.REFLECT, selecting.COMMENT):
+            shown = replace(query, text=selecting.subject(query, self.prompts))
         text = self.wording(prompt.name, shown, messages=texts, **prompt.values)
         return requests.render(query, text, self.llm)
 
@@ -227,48 +236,52 @@ class Rounds(LM):
         prompt: Prompt,
         messages: Sequence[Sequence[Message]],
         n: int,
-    ) -> list[tuple[int, str, bool, Sent]]:
+    ) -> list[Choice]:
         """The selection round: the LLM names a number from 1 to ``n``.
 
         Returns:
-            [n_queries] of (index from 0, the LLM's words, fallback taken, what was sent).
+            [n_queries].
         """
         shown = [self.fitted(q, prompt, own) for q, own in zip(queries, messages, strict=True)]
         tokens = self.preset.choice_max_tokens
         gen_kwargs = readouts.decoding(self.preset.llm_temperature, tokens, ["\n"])
         with utilisation.phase("selection"):
             replies = self.llm.generate([sent.prompt for sent in shown], gen_kwargs)
-        chosen = []
+        chosen: list[Choice] = []
         for query, sent, reply in zip(queries, shown, replies, strict=True):
             index = parse_choice(reply, n)
             fallback = index is None
             sent = replace(sent, refused=self.llm.refused(sent.prompt))
-            chosen.append((self._any(query, n) if index is None else index, reply, fallback, sent))
+            place = self._any(query, n) if index is None else index
+            chosen.append((place, reply, fallback, (sent,)))
         return chosen
 
     def choose_likeliest(
         self, queries: Sequence[Query], messages: Sequence[Sequence[Message]]
-    ) -> list[tuple[int, str, bool, Sent]]:
-        """:meth:`choose` without a word of the LLM's: see :mod:`pluralism_eval.selecting`.
+    ) -> list[Choice]:
+        """:meth:`choose` by the likelihood of each message: see :mod:`pluralism_eval.selecting`.
 
         Returns:
-            As :meth:`choose`; in place of words the gain of each comment, in nats a token.
+            As :meth:`choose`; in place of words the gain of each message, in nats a token.
         """
-        made = [[passages.delimited(m.text, self.special) for m in own] for own in messages]
-        comments = [[" ".join(text.split()) for text, _ in own] for own in made]
+        given, alone = (
+            [self._rendered(query, Prompt(name, 0, "select"), ()) for query in queries]
+            for name in (selecting.REFLECT, selecting.COMMENT)
+        )
+        made = [self._delimited([" ".join(m.text.split()) for m in own]) for own in messages]
         with utilisation.phase("selection"):
-            gains, cuts = selecting.gains(self.llm, self.prompts, queries, comments)
-        chosen = []
-        for query, own, values, broken, cut in zip(
-            queries, messages, gains, made, cuts, strict=True
-        ):
+            gains, cuts = selecting.gains(
+                self.llm, queries, given, alone, [texts for texts, _ in made]
+            )
+        chosen: list[Choice] = []
+        for i, (query, values) in enumerate(zip(queries, gains, strict=True)):
+            names = [m.community for m in messages[i]]
+            lost = {name: n for name, n in zip(names, cuts[i], strict=True) if n}
+            broken = {name: n for name, n in zip(names, made[i][1], strict=True) if n}
             index = selecting.likeliest(values)
-            sent = Sent(
-                "select",
-                selecting.prompt_of(query, self.prompts, self.llm),
-                sum(cut),
-                cuts={m.community: n for m, n in zip(own, cut, strict=True) if n},
-                broken={m.community: n for m, (_, n) in zip(own, broken, strict=True) if n},
+            sent = (
+                Sent("select", given[i], sum(cuts[i]), cuts=lost, broken=broken),
+                Sent("select", alone[i]),
             )
             told = "gain in nats a token: " + ", ".join(f"{value:+.4f}" for value in values)
             place = self._any(query, len(values)) if index is None else index

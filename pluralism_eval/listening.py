@@ -318,8 +318,12 @@ def _selection(asked: _Asked) -> Heard:
         for i, case in enumerate(cases)
     ]
     if _by_likelihood(asked.settings, asked.way):
+        given, alone = (
+            [_prompt(asked, query, name, [], limit) for query in queries]
+            for name in (selecting.REFLECT, selecting.COMMENT)
+        )
         comments = [case["comments"] for case in cases]
-        found, _ = selecting.gains(asked.llm, asked.prompts, queries, comments)
+        found, _ = selecting.gains(asked.llm, queries, given, alone, comments)
         picked = [selecting.likeliest(values) for values in found]
     else:
         sent = [

@@ -15,8 +15,7 @@ from pluralism_eval.yaml_files import read_yaml
 
 FILES = ("messages", "prompting", "moe", "modular_pluralism", "readouts", "entailment", "judge")
 
-_ONE_WORDING = ("overton", "reflect", "comment")
-"""Free text is not averaged over wordings, nor is a likelihood."""
+_TEXT_ONLY = ("overton",)  # free text is not averaged over wordings
 
 
 class Prompts:
@@ -43,7 +42,7 @@ class Prompts:
         counts = [
             next(n for n in range(1, len(own) + 2) if f"{name}.{n + 1}" not in own)
             for name in own
-            if "." not in name and name not in _ONE_WORDING
+            if "." not in name and name not in _TEXT_ONLY
         ]
         return min(counts, default=1)
 

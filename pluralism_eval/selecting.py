@@ -1,9 +1,10 @@
 """``selection=likelihood``: steerable pluralism picks the comment that the attribute makes likelier.
 
 A small LLM cannot bind a number to a comment, as it cannot bind a letter to an option: asked for the number of the
-comment that best reflects an attribute, it picks at chance. What it can tell is how likely it would write each comment
-when asked to reflect the attribute, and when not: the difference, per token, is the pointwise mutual information of
-comment and attribute given the query.
+comment that best reflects an attribute, it picks at chance. Its probabilities tell more. Each comment is scored twice:
+as an answer to the query that is asked to reflect the attribute, and as an answer that is not. The difference of the two
+log-probabilities, divided by the comment's tokens, says how much likelier the attribute makes the comment (the pointwise
+mutual information of comment and attribute given the query). The comment with the largest difference is picked.
 """
 
 from __future__ import annotations
@@ -11,43 +12,43 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pluralism_eval import cloze, context, readouts, requests
+from pluralism_eval import cloze, context, readouts
 from pluralism_eval.llm.harness import HarnessLLM
 from pluralism_eval.prompts import Prompts
 from pluralism_eval.schema import Query
 
-_METHOD = "modular_pluralism"
+REFLECT, COMMENT = "reflect", "comment"
+"""Templates of what stands before a comment: with the attribute, and without it."""
 
 
-def prompt_of(query: Query, prompts: Prompts, llm: HarnessLLM, name: str = "reflect") -> str:
-    """What stands before each comment: with the attribute (``reflect``), or without it (``comment``).
+def subject(query: Query, prompts: Prompts) -> str:
+    """The query as both templates show it: without the lines that name the attribute.
 
-    Lines of the query that name the attribute are in neither, so that it stands in the instruction alone.
+    The attribute then stands in the instruction of ``reflect`` alone. A query whose every line names it stays whole.
     """
     text = readouts.asked(query, prompts) if query.choices else query.text
     lines = [line for line in text.split("\n") if query.attribute not in line]
-    subject = "\n".join(lines).strip() or text
-    shown = prompts.render(_METHOD, name, query=subject, attribute=query.attribute)
-    return requests.render(query, shown, llm)
+    return "\n".join(lines).strip() or text
 
 
 def gains(
     llm: HarnessLLM,
-    prompts: Prompts,
     queries: Sequence[Query],
+    given: Sequence[str],
+    alone: Sequence[str],
     comments: Sequence[Sequence[str]],
 ) -> tuple[list[list[float]], list[list[int]]]:
     """How much likelier the attribute makes each comment.
 
     Args:
-        queries: [n_queries], each with an attribute.
-        comments: [n_queries][k] texts; cut where they do not fit the LLM's window.
+        queries: [n_queries].
+        given: [n_queries] prompts of ``reflect``.
+        alone: [n_queries] prompts of ``comment``.
+        comments: [n_queries][k] texts of one line; cut where they do not fit the LLM's window.
 
     Returns:
         ([n_queries][k] nats a token, -inf for an empty comment; [n_queries][k] tokens cut).
     """
-    given = [prompt_of(query, prompts, llm) for query in queries]
-    alone = [prompt_of(query, prompts, llm, "comment") for query in queries]
     texts, cuts = [], []
     for query, prompt, own in zip(queries, given, comments, strict=True):
         before = prompt + cloze.lead(query)

@@ -12,7 +12,7 @@ from pluralism_eval.errors import PluralismError
 from pluralism_eval.files import write_atomic
 from pluralism_eval.report.as_json import as_json
 
-BENCHMARKS, DOCS = 2_000, "50,200,500"
+BENCHMARKS, DOCS = 1_000, "50,200,500"
 
 
 def add_to(actions: Any) -> None:

@@ -36,6 +36,11 @@ def _right_label(sample: Sample) -> float:
     return float(sample["acc"][0] == sample["acc"][1])
 
 
+def _likeliest(sample: Sample) -> bool:
+    """Is the likeliest option people's? Samples of early versions hold ``match`` alone."""
+    return float(sample["mode_match"] if "mode_match" in sample else sample["match"]) == 1
+
+
 def _own(metric: str, sample: Sample) -> float:
     return float(sample[metric])
 
@@ -100,7 +105,7 @@ _ALL = (
             Column(OPINIONQA, "Steerable OpinionQA: match", "match", baselines.matches, _match),
         ),
         logged=("match", "jsd"),
-        correct=lambda sample: float(sample.get("mode_match", sample.get("match", 0))) == 1,
+        correct=_likeliest,
         correct_means="the likeliest option is the group's",
         groups=(Group("category (Table 2)", _group), Group("group", _group_and_attribute)),
         damaged=damaged,
@@ -118,7 +123,7 @@ _ALL = (
         metrics=partial(options.metrics_of, "moralchoice"),
         columns=(Column(MORALCHOICE, "Distr. MoralChoice: J-S", "jsd", baselines.distances, _jsd),),
         logged=("jsd",),
-        correct=lambda sample: float(sample.get("mode_match", sample.get("match", 0))) == 1,
+        correct=_likeliest,
         correct_means=_LIKELIEST,
         groups=(Group("ambiguity (Table 10)", _group, items.AMBIGUITIES, "ambiguity (Table 10)"),),
     ),
@@ -139,7 +144,7 @@ _ALL = (
             ),
         ),
         logged=("jsd",),
-        correct=lambda sample: float(sample.get("mode_match", sample.get("match", 0))) == 1,
+        correct=_likeliest,
         correct_means=_LIKELIEST,
         groups=(
             Group(
@@ -154,8 +159,8 @@ TASKS: dict[str, Task] = {task.short: task for task in _ALL}
 
 
 def by_name(name: str) -> Task:
-    """The task with lm-eval's name."""
-    return next(task for task in TASKS.values() if task.name == name)
+    """The task with lm-eval's name. Raises KeyError."""
+    return {task.name: task for task in TASKS.values()}[name]
 
 
 def task_names() -> tuple[str, ...]:

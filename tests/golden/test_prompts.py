@@ -59,6 +59,12 @@ GOLDEN = {
         "Comments on a question:\n\n1. m1\n\n2. m2\n\nThe question:\nQ?\n\nWhich of these comments best reflect Care? "
         "Give one number.\nNumber:"
     ),
+    ("modular_pluralism", "reflect.2"): (
+        "What follows is to be commented on.\nQ?\n\nLet the comment reflect Care as well as it can."
+    ),
+    ("modular_pluralism", "comment.2"): "What follows is to be commented on.\nQ?",
+    ("modular_pluralism", "reflect.3"): "Give your view of this, as somebody who cares about Care:\nQ?",
+    ("modular_pluralism", "comment.3"): "Give your view of this:\nQ?",
     ("modular_pluralism", "steerable.2"): "You are X.\nSomeone said: m1\n\nQ?",
     ("modular_pluralism", "steerable.3"): "Background: m1\n\nWith this in mind:\nYou are X.\nQ?",
     ("modular_pluralism", "distributional.2"): "You are X.\nSomeone said: m1\n\nQ?",

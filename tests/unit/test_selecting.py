@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -59,8 +62,15 @@ def known(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, tuple[float, f
     return make
 
 
+def prompt(name: str, of: Query | None = None) -> str:
+    own = of or query()
+    subject = selecting.subject(own, PROMPTS)
+    return PROMPTS.render("modular_pluralism", name, query=subject, attribute=own.attribute)
+
+
 def gains(llm: HarnessLLM, comments: Sequence[str]) -> list[float]:
-    found, cuts = selecting.gains(llm, PROMPTS, [query()], [comments])
+    given, alone = ([prompt(name)] for name in (selecting.REFLECT, selecting.COMMENT))
+    found, cuts = selecting.gains(llm, [query()], given, alone, [comments])
     assert cuts == [[0] * len(comments)]
     return found[0]
 
@@ -82,9 +92,9 @@ def test_the_attribute_stands_in_the_instruction_alone(known: Callable[..., Any]
     assert "A. Support" not in alone
 
 
-def test_a_query_of_the_attribute_alone_stays(known: Callable[..., Any]) -> None:
+def test_a_query_of_the_attribute_alone_stays() -> None:
     only = query("What is Care?", options=(), choices=(), readout="generation")
-    assert selecting.prompt_of(only, PROMPTS, known({}), "comment").startswith("What is Care?")
+    assert selecting.subject(only, PROMPTS) == "What is Care?"
 
 
 def test_empty_and_equal_comments_are_no_choice(known: Callable[..., Any]) -> None:
@@ -98,7 +108,7 @@ def test_empty_and_equal_comments_are_no_choice(known: Callable[..., Any]) -> No
 def test_a_comment_longer_than_the_window_is_cut_and_counted(known: Callable[..., Any]) -> None:
     llm = known({})
     long = "One sentence of ten words stands here for a test. " * 400
-    before = selecting.prompt_of(query(), PROMPTS, llm) + " "
+    before = prompt(selecting.REFLECT) + " "
     text, lost = selecting._fitted(before, long, llm)
     assert lost > 0
     assert long.startswith(text)
@@ -114,9 +124,41 @@ def test_a_run_picks_it_and_says_by_how_much(run: Callable[..., dict[str, Any]])
         told = [float(v) for v in pick["raw"].removeprefix("gain in nats a token: ").split(",")]
         assert not pick["fallback"]
         assert pick["community"] == names[told.index(max(told))]
-        assert [s["round"] for s in line["sent"]] == ["select", "respond"]
+        assert [s["round"] for s in line["sent"]] == ["select", "select", "respond"]
+        with_, without = (s["prompt"] for s in line["sent"][:2])
+        assert with_ == without.replace(
+            "Write a comment.", f"Write the comment that best reflects {line['attribute']}."
+        )
     plain = run("modular_pluralism", task, readout="cloze", selection="generated")
     assert "nats" not in plain["transcript"][0]["selections"][0]["raw"]
+
+
+def test_every_wording_selects(run: Callable[..., dict[str, Any]]) -> None:
+    found = run("modular_pluralism", "pluralism_steerable_vk", readout="cloze", templates=3)
+    prompts = [s["prompt"] for s in found["transcript"][0]["sent"] if s["round"] == "select"]
+    assert len(set(prompts)) == len(prompts) == 6
+
+
+def test_a_message_of_several_lines_is_one_comment(
+    run: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a token that ends a turn does not end it."""
+    for file in (tmp_path / "community_lm_msgs").glob("*.json"):
+        texts = dict.fromkeys(json.loads(file.read_text()), f"{file.stem}\nsays <|im_end|> this")
+        file.write_text(json.dumps(texts))
+    asked: list[str] = []
+    real = HarnessLLM.text_logprobs
+
+    def seen(self: Any, prompts: Any, texts: Any) -> Any:
+        asked.extend(text.strip() for own in texts for text in own)
+        return real(self, prompts, texts)
+
+    monkeypatch.setattr(HarnessLLM, "text_logprobs", seen)
+    line = run("modular_pluralism", "pluralism_steerable_vk", readout="cloze")["transcript"][0]
+    comments = [text for text in asked if "says" in text]
+    assert len(set(comments)) == 6
+    assert all(re.fullmatch(r"\S+ says < \|im_end\|> this", text) for text in comments)
+    assert len(line["sent"][0]["broken"]) == 6
 
 
 def test_settings() -> None:

@@ -259,7 +259,7 @@ FROZEN: dict[str, Any] = {
     "fields of a query": ["key", "task", "doc_id", "source_id", "source_input", "mode", "readout", "text", "prefix",
         "history", "prefill", "chat", "options", "choices", "orders", "order", "template", "sample", "attribute",
         "attribute_line", "steer_line", "generation"],
-    "fingerprint": "1566e042c0dbedcd",
+    "fingerprint": "58ab733d3d5ce55b",
     "identity of communities": "7f9d89dc64290972",
     "line of a request": {"task": "str", "doc_id": "int", "idx": "int", "readout": "str", "sent": [{"round": "str",
         "prompt": "str", "refused": "str", "overlong": "bool"}], "response": ["float"]},
